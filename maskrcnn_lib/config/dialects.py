@@ -1,0 +1,98 @@
+"""The conventions in which the published toolboxes differ, one named set per toolbox.
+
+A checkpoint gives its own published numbers only under the conventions that it was trained with.
+Inside the library boxes are continuous: width = x2 - x1, pixel centres at +0.5. What a toolbox does
+differently at the edges stands here and nowhere else; ``MODEL.DIALECT`` names the set to use.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Conventions of one toolbox.
+
+    Attributes:
+        name: value of ``MODEL.DIALECT``.
+        anchors: ``"legacy"``: sizes quantised at stride scale, centred on stride / 2;
+            ``"rounded"``: corners rounded to integers, centred on the grid corner, stride taken
+            from padded image size // feature map size; ``"exact"``: no rounding, centred on the
+            grid corner.
+        roi_align_aligned: whether RoIAlign subtracts half a pixel from the RoI's corners.
+        box_end_offset: added to x2 and y2 before RoIAlign samples, before masks are pasted and
+            before boxes are rescaled. -1 reproduces the closed-pixel boxes of Caffe2 times.
+        paste: ``"integer"``: the mask is resized to the box truncated to whole pixels, a pixel
+            belongs to it when its value is > threshold; ``"pixel_centre"``: the mask is sampled at
+            pixel centres of the continuous box, >= threshold.
+        resize: ``"antialias"``: uint8 bilinear with antialiasing, as PIL; ``"float"``: bilinear on
+            the normalised float image without antialiasing; ``"align_corners"``: the same with
+            corner pixels mapped onto each other.
+        output_size: rule for the resized height and width: ``"truncate_long"`` short side exact,
+            long side truncated (torchvision's PIL resize); ``"floor"`` both sides
+            floor(size * scale); ``"round"`` both sides int(size * scale + 0.5).
+        min_detection_size: detections narrower or lower than this many pixels are dropped.
+    """
+
+    name: str
+    anchors: Literal["legacy", "rounded", "exact"]
+    roi_align_aligned: bool
+    box_end_offset: float
+    paste: Literal["integer", "pixel_centre"]
+    resize: Literal["antialias", "float", "align_corners"]
+    output_size: Literal["truncate_long", "floor", "round"]
+    min_detection_size: float
+
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect(
+            name="maskrcnn_benchmark",
+            anchors="legacy",
+            roi_align_aligned=False,
+            box_end_offset=-1.0,
+            paste="integer",
+            resize="antialias",
+            output_size="truncate_long",
+            min_detection_size=0.0,
+        ),
+        Dialect(
+            name="torchvision",
+            anchors="rounded",
+            roi_align_aligned=False,
+            box_end_offset=0.0,
+            paste="integer",
+            resize="float",
+            output_size="floor",
+            min_detection_size=1e-2,
+        ),
+        Dialect(
+            name="detectron2",
+            anchors="exact",
+            roi_align_aligned=True,
+            box_end_offset=0.0,
+            paste="pixel_centre",
+            resize="antialias",
+            output_size="round",
+            min_detection_size=0.0,
+        ),
+        Dialect(
+            name="d2go",
+            anchors="exact",
+            roi_align_aligned=True,
+            box_end_offset=0.0,
+            paste="pixel_centre",
+            resize="align_corners",
+            output_size="floor",
+            min_detection_size=0.0,
+        ),
+    )
+}
+
+
+def get_dialect(name: str) -> Dialect:
+    """Returns the dialect called ``name``; raises ValueError naming the known ones."""
+    if name not in DIALECTS:
+        raise ValueError(f"MODEL.DIALECT {name!r} is unknown; choose one of {sorted(DIALECTS)}")
+    return DIALECTS[name]
