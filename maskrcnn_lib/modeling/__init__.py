@@ -1,0 +1,1 @@
+"""Networks: backbones, region proposals, RoI heads and the detector made of them."""
