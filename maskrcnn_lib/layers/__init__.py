@@ -1,0 +1,19 @@
+"""Operators and small layers, under the names that maskrcnn-benchmark's users know.
+
+A function whose module bears its name is imported here at once: a lazy name would give the module
+as soon as somebody imports that. All modules below are cheap; the compiled library loads on first
+use of an operator.
+"""
+
+from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
+from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
+
+__all__ = [
+    "BatchNorm2d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "FrozenBatchNorm2d",
+    "interpolate",
+    "smooth_l1_loss",
+]

@@ -1,0 +1,122 @@
+"""ImageList: images of different sizes in one padded batch that remembers their sizes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class ImageList:
+    """A batch of images, each at the top left of its slot and padded right and below.
+
+    Attributes:
+        tensors: (N, C, H, W) batch.
+        image_sizes: (height, width) of each image without padding.
+    """
+
+    def __init__(self, tensors: Tensor, image_sizes: Sequence[tuple[int, int]]) -> None:
+        """Takes the batch as it is.
+
+        Raises:
+            ValueError: not a 4-D batch, not one size per image, or a size beyond the batch's.
+        """
+        if tensors.dim() != 4:
+            raise ValueError(f"tensors must be (N, C, H, W), got {tuple(tensors.shape)}")
+        sizes = [(int(height), int(width)) for height, width in image_sizes]
+        if len(sizes) != len(tensors):
+            raise ValueError(f"{len(sizes)} image sizes for a batch of {len(tensors)}")
+        for i, (height, width) in enumerate(sizes):
+            if height > tensors.shape[2] or width > tensors.shape[3]:
+                raise ValueError(
+                    f"image {i} is {height} x {width}, larger than the batch's "
+                    f"{tensors.shape[2]} x {tensors.shape[3]}; sizes are (height, width)"
+                )
+        self.tensors = tensors
+        self.image_sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.image_sizes)
+
+    def __repr__(self) -> str:
+        return f"ImageList(tensors={tuple(self.tensors.shape)}, image_sizes={self.image_sizes})"
+
+    def to(self, *args: Any, **kwargs: Any) -> "ImageList":
+        """The batch on another device or in another dtype; arguments as for ``Tensor.to``."""
+        return ImageList(self.tensors.to(*args, **kwargs), self.image_sizes)
+
+
+def _round_up(size: int, divisor: int) -> int:
+    return -(-size // divisor) * divisor if divisor > 1 else size
+
+
+def to_image_list(
+    tensors: ImageList | Tensor | Sequence[Tensor], size_divisible: int = 0
+) -> ImageList:
+    """Makes one batch of images; what they do not fill is zero.
+
+    The batch lies in memory as channels_last. Where no padding is needed, a single image, a batch
+    or an ImageList is not copied.
+
+    Args:
+        tensors: an ImageList, a (N, C, H, W) batch, one (C, H, W) image, or a list of such images.
+        size_divisible: height and width of the batch become multiples of this; 0 or 1: no rounding.
+
+    Raises:
+        ValueError: no image, an image that is not (C, H, W), or images that differ in channels,
+            dtype or device.
+        TypeError: something else than images.
+    """
+    if isinstance(tensors, ImageList):
+        return _pad_batch(tensors.tensors, tensors.image_sizes, size_divisible)
+    if isinstance(tensors, Tensor):
+        if tensors.dim() not in (3, 4):
+            raise ValueError(f"expected (C, H, W) or (N, C, H, W), got {tuple(tensors.shape)}")
+        batch = tensors if tensors.dim() == 4 else tensors[None]
+        return _pad_batch(batch, [tuple(batch.shape[-2:])] * len(batch), size_divisible)
+    if not isinstance(tensors, list | tuple):
+        raise TypeError(f"expected an ImageList, a tensor or tensors, got {type(tensors).__name__}")
+    _check_images(tensors)
+    sizes = [tuple(image.shape[-2:]) for image in tensors]
+    if len(tensors) == 1:
+        return _pad_batch(tensors[0][None], sizes, size_divisible)
+    height = _round_up(max(size[0] for size in sizes), size_divisible)
+    width = _round_up(max(size[1] for size in sizes), size_divisible)
+    batch = torch.zeros(
+        (len(tensors), tensors[0].shape[0], height, width),
+        dtype=tensors[0].dtype,
+        device=tensors[0].device,
+    ).contiguous(memory_format=torch.channels_last)
+    for slot, image in zip(batch, tensors, strict=True):
+        slot[:, : image.shape[1], : image.shape[2]] = image
+    return ImageList(batch, sizes)
+
+
+def _pad_batch(batch: Tensor, sizes: Sequence[tuple[int, int]], size_divisible: int) -> ImageList:
+    """An ImageList of ``batch``, padded to multiples of ``size_divisible``."""
+    height, width = batch.shape[-2:]
+    below = _round_up(height, size_divisible) - height
+    right = _round_up(width, size_divisible) - width
+    return ImageList(F.pad(batch, (0, right, 0, below)) if below or right else batch, sizes)
+
+
+def _check_images(images: Sequence[Tensor]) -> None:
+    """Raises unless all images can stand in one batch; names the one that cannot."""
+    if not images:
+        raise ValueError("no images: a batch needs at least one")
+    for i, image in enumerate(images):
+        if not isinstance(image, Tensor):
+            raise TypeError(f"image {i} is {type(image).__name__}, expected a (C, H, W) tensor")
+        if image.dim() != 3:
+            raise ValueError(f"image {i} must be (C, H, W), got {tuple(image.shape)}")
+        first = images[0]
+        if (image.shape[0], image.dtype, image.device) != (
+            first.shape[0],
+            first.dtype,
+            first.device,
+        ):
+            raise ValueError(
+                f"image {i} has {image.shape[0]} channels, {image.dtype}, {image.device}, but "
+                f"image 0 has {first.shape[0]} channels, {first.dtype}, {first.device}"
+            )
