@@ -1,0 +1,1 @@
+"""From files to what the model eats: image reading, transforms, data sets."""

@@ -1,0 +1,1 @@
+"""The loops that put model, data and evaluation together."""

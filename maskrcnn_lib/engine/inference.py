@@ -1,0 +1,169 @@
+"""The one way from raw images to detections; demo, command line and evaluation all take it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskrcnn_lib.checkpoint import LoadReport, load_weights
+from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
+from maskrcnn_lib.config.dialects import Dialect, get_dialect
+from maskrcnn_lib.data.transforms import ImageTransform, build_transform
+from maskrcnn_lib.engine.postprocess import restore_original_size
+from maskrcnn_lib.modeling.detector import build_detection_model
+from maskrcnn_lib.modeling.fuse import fuse_frozen_norms
+from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.image_list import to_image_list
+
+logger = logging.getLogger(__name__)
+
+# Tried in this order when no model is named; the last one is downloaded if none is at hand.
+DEFAULT_MODELS = ("d2go/mask_rcnn_fbnetv3a_C4", "torchvision/maskrcnn_resnet50_fpn")
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Weights = str | Path | Mapping[str, Tensor]
+
+
+def default_model() -> str:
+    """Name of the first default model whose weights lie on this machine, else of the last one."""
+    for name in DEFAULT_MODELS:
+        if find_local(name) is not None:
+            return name
+    return DEFAULT_MODELS[-1]
+
+
+def resolve_device(name: str) -> torch.device:
+    """``"auto"`` is the GPU where there is one; a missing GPU becomes the CPU, with a warning."""
+    wanted = name if name != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE is %r but no CUDA device is usable: running on the CPU", name)
+        return torch.device("cpu")
+    return torch.device(wanted)
+
+
+class Detector:
+    """A trained model with everything that it needs to run on raw images.
+
+    Args:
+        model: in evaluation mode, on ``device``; takes an ImageList, gives one BoxList per image.
+        transform: from uint8 RGB to the normalised tensor.
+        dialect: conventions of the model's toolbox.
+        size_divisible: batches are padded to a multiple of this; 0 for none.
+        device: of the model.
+        dtype: of the network's arithmetic; other than float32 runs under autocast.
+        class_names: name per label, index 0 being the background.
+        report: how the weights were loaded.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        transform: ImageTransform,
+        dialect: Dialect,
+        size_divisible: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        class_names: Sequence[str] = (),
+        report: LoadReport | None = None,
+    ) -> None:
+        self.model = model
+        self.transform = transform
+        self.dialect = dialect
+        self.size_divisible = size_divisible
+        self.device = device
+        self.dtype = dtype
+        self.class_names = tuple(class_names)
+        self.report = report
+
+    @property
+    def pastes_at_pixel_centres(self) -> bool:
+        """The ``aligned`` argument of paste_masks and masks_to_rle for this model's masks."""
+        return self.dialect.paste == "pixel_centre"
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[np.ndarray]) -> list[BoxList]:
+        """Runs the model on one batch.
+
+        Args:
+            images: (H, W, 3) uint8 RGB arrays, of any sizes.
+
+        Returns:
+            Per image a BoxList on the CPU in pixels of that image, by descending score, with
+            fields ``scores`` (N,), ``labels`` (N,) and, for a Mask R-CNN, ``mask`` (N, 1, M, M)
+            probabilities inside the boxes.
+        """
+        if not images:
+            return []
+        batch = to_image_list([self.transform(image) for image in images], self.size_divisible)
+        batch.tensors = batch.tensors.to(self.device, memory_format=torch.channels_last)
+        with self._autocast():
+            outputs = self.model(batch)
+        return [
+            restore_original_size(output.to("cpu"), (image.shape[1], image.shape[0]), self.dialect)
+            for output, image in zip(outputs, images, strict=True)
+        ]
+
+    def mask_boxes(self, detections: BoxList) -> Tensor:
+        """(N, 4) boxes into which this model's masks are pasted."""
+        offset = self.dialect.box_end_offset
+        return detections.bbox + detections.bbox.new_tensor([0.0, 0.0, offset, offset])
+
+    def _autocast(self) -> AbstractContextManager:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def build_detector(
+    cfg: Any, weights: Weights | None = None, *, min_image_size: int | None = None
+) -> Detector:
+    """Builds the model of ``cfg``, loads its weights and makes it ready for inference.
+
+    Args:
+        cfg: resolved configuration.
+        weights: path, catalog name, URL or state dict; by default ``MODEL.WEIGHT``.
+        min_image_size: short side of the network's input instead of ``INPUT.MIN_SIZE_TEST``.
+
+    Raises:
+        ValueError: no weights were named, or they fill none of the model's parameters.
+        FileNotFoundError: the weights cannot be had; the message says where to put them.
+    """
+    weights = weights if weights is not None else cfg.MODEL.WEIGHT
+    if isinstance(weights, str | Path) and not str(weights):
+        raise ValueError(
+            "no weights: the config's MODEL.WEIGHT is empty; pass weights= (on the command line "
+            "--weights) with a path, an URL or a catalog name"
+        )
+    model = build_detection_model(cfg)
+    source = resolve_weights(str(weights)) if isinstance(weights, str | Path) else weights
+    report = load_weights(model, source)
+    if not report.loaded:
+        raise ValueError(f"{weights} fits no parameter of the model in this config:\n{report}")
+    if report.missing or report.reinitialised:
+        logger.warning("the weights do not fill the whole model:\n%s", report)
+    device = resolve_device(cfg.MODEL.DEVICE)
+    model = fuse_frozen_norms(model.eval()).to(device, memory_format=torch.channels_last)
+    return Detector(
+        model,
+        transform=build_transform(cfg, min_size=min_image_size),
+        dialect=get_dialect(cfg.MODEL.DIALECT),
+        size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
+        device=device,
+        dtype=DTYPES[cfg.DTYPE],
+        class_names=_class_names(report, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES),
+        report=report,
+    )
+
+
+def _class_names(report: LoadReport, num_classes: int) -> tuple[str, ...]:
+    """The checkpoint's names where it knows them for this class count, else numbers."""
+    if report.class_names and len(report.class_names) == num_classes:
+        return tuple(report.class_names)
+    return ("__background", *(f"class {label}" for label in range(1, num_classes)))

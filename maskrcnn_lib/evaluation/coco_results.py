@@ -1,0 +1,60 @@
+"""Detections in the COCO result format.
+
+Masks go from M x M probabilities straight to run lengths; no image-sized bitmap is made.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from maskrcnn_lib.layers import masks_to_rle
+from maskrcnn_lib.structures.bounding_box import BoxList
+
+
+def coco_results(
+    detections: BoxList,
+    *,
+    image_id: int,
+    category_ids: Sequence[int],
+    mask_threshold: float = 0.5,
+    aligned: bool = False,
+    box_end_offset: float = 0.0,
+) -> list[dict[str, Any]]:
+    """Results of one image as COCO's tools read them.
+
+    Args:
+        detections: in pixels of the original image, with fields ``scores``, ``labels`` and
+            optionally ``mask`` ((N, 1, M, M) probabilities inside the boxes).
+        image_id: of the image in the data set.
+        category_ids: per label, index 0 the background; see :func:`match_categories`. Detections
+            of labels whose category id is -1 are left out.
+        mask_threshold: a pixel belongs to the object above this probability.
+        aligned: how masks are pasted, see :func:`maskrcnn_lib.layers.masks_to_rle`.
+        box_end_offset: added to x2 and y2 before masks are pasted.
+
+    Returns:
+        One dict per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height),
+        ``score`` and, with masks, ``segmentation`` (compressed RLE whose ``counts`` is a str).
+    """
+    labels = detections.get_field("labels").tolist()
+    kept = [i for i, label in enumerate(labels) if category_ids[label] >= 0]
+    detections = detections[kept]
+    boxes = detections.convert("xywh").bbox.tolist()
+    scores = detections.get_field("scores").tolist()
+    results = [
+        {"image_id": image_id, "category_id": category_ids[labels[i]], "bbox": box, "score": score}
+        for i, box, score in zip(kept, boxes, scores, strict=True)
+    ]
+    if detections.has_field("mask"):
+        width, height = detections.size
+        corners = detections.convert("xyxy").bbox
+        offset = corners.new_tensor([0.0, 0.0, box_end_offset, box_end_offset])
+        rles = masks_to_rle(
+            detections.get_field("mask"),
+            corners + offset,
+            (height, width),
+            mask_threshold,
+            aligned=aligned,
+        )
+        for result, rle in zip(results, rles, strict=True):
+            result["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+    return results

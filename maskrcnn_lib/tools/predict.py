@@ -1,0 +1,232 @@
+"""``maskrcnn predict``: detects objects on images and writes pictures and COCO results."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from maskrcnn_lib.engine.predictor import COCODemo
+    from maskrcnn_lib.structures.bounding_box import BoxList
+
+FORMATS = ("png", "jpg", "pdf", "json")
+
+
+@dataclass
+class Summary:
+    """What a run of :func:`predict` did.
+
+    Attributes:
+        found: per image read, what was found on it as (class name, score) by descending score.
+        failed: per image that could not be read, the reason.
+        written: files written.
+    """
+
+    found: dict[Path, list[tuple[str, float]]] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
+
+
+def predict(
+    images: Iterable[str | Path],
+    *,
+    config: str | Path | None = None,
+    weights: str | Path | None = None,
+    output: str | Path = "output",
+    confidence: float = 0.7,
+    formats: Sequence[str] = ("png", "json"),
+    suffixes: Sequence[str] = (),
+    show_mask_heatmaps: bool = False,
+    overrides: Sequence[Any] = (),
+    progress: bool = True,
+) -> Summary:
+    """Runs a model over images and writes what it finds.
+
+    Args:
+        images: files, directories and glob patterns.
+        config: config name or file; by default a small model whose weights are at hand, else
+            torchvision's Mask R-CNN.
+        weights: path, catalog name or URL; by default the config's ``MODEL.WEIGHT``.
+        output: directory, made if needed. Pictures are named after the images.
+            ``coco_results.json`` holds COCO results; ``coco_predictions.json`` holds the same as
+            a COCO data set with images and categories, for annotation tools.
+        confidence: detections with a lower score are left out.
+        formats: some of ``png``, ``jpg``, ``pdf`` (one page an image) and ``json``.
+        suffixes: which files of directories to take; by default all common image formats.
+        show_mask_heatmaps: pictures show the mask probabilities instead of outlines.
+        overrides: config keys and values, alternating.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: an input does not exist, or the weights cannot be had.
+    """
+    from tqdm import tqdm
+
+    from maskrcnn_lib.config import get_cfg
+    from maskrcnn_lib.data.image_io import find_images, read_image
+    from maskrcnn_lib.engine.inference import default_model
+    from maskrcnn_lib.engine.predictor import COCODemo
+
+    paths = list(find_images(images, suffixes))
+    cfg = get_cfg(config or default_model(), overrides)
+    demo = COCODemo(cfg, confidence, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
+    writer = _Writer(demo, Path(output), formats, repeated_stems=_repeated(p.stem for p in paths))
+    summary = Summary()
+    for path in tqdm(paths, unit="image", disable=not progress):
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            summary.failed[path] = str(error)
+            continue
+        top = demo.select_top_predictions(demo.detector([image])[0])
+        writer.add(path, image, top)
+        names = [demo.class_name(label) for label in top.get_field("labels").tolist()]
+        summary.found[path] = list(zip(names, top.get_field("scores").tolist(), strict=True))
+    summary.written = writer.finish()
+    return summary
+
+
+class _Writer:
+    """Writes pictures as they come and the JSON files at the end."""
+
+    def __init__(
+        self, demo: "COCODemo", output: Path, formats: Sequence[str], *, repeated_stems: set[str]
+    ) -> None:
+        self._demo = demo
+        self._output = output
+        self._pictures = [f for f in formats if f != "json"]
+        self._json = "json" in formats
+        self._repeated_stems = repeated_stems
+        self._written: list[Path] = []
+        self._results: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
+        output.mkdir(parents=True, exist_ok=True)
+
+    def add(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
+        if self._pictures:
+            self._write_picture(path, image, predictions)
+        if self._json:
+            self._collect(path, predictions)
+
+    def finish(self) -> list[Path]:
+        """Writes the JSON files; returns all files written."""
+        if self._json:
+            self._dump("coco_results.json", self._results)
+            self._dump("coco_predictions.json", self._as_dataset())
+        return self._written
+
+    def _write_picture(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
+        from PIL import Image
+
+        drawn = self._demo.draw(image[..., ::-1], predictions)
+        picture = Image.fromarray(np.ascontiguousarray(drawn[..., ::-1]))
+        # two inputs with one stem must not overwrite each other's picture
+        stem = path.name if path.stem in self._repeated_stems else path.stem
+        for suffix in self._pictures:
+            target = self._output / f"{stem}.{suffix}"
+            picture.save(target)
+            self._written.append(target)
+
+    def _collect(self, path: Path, predictions: "BoxList") -> None:
+        from maskrcnn_lib.evaluation.categories import published_category_ids
+        from maskrcnn_lib.evaluation.coco_results import coco_results
+
+        image_id = len(self._images) + 1
+        width, height = predictions.size
+        self._images.append(
+            {"id": image_id, "file_name": path.name, "width": width, "height": height}
+        )
+        self._results += coco_results(
+            predictions,
+            image_id=image_id,
+            category_ids=published_category_ids(self._demo.CATEGORIES),
+            aligned=self._demo.detector.pastes_at_pixel_centres,
+            box_end_offset=self._demo.detector.dialect.box_end_offset,
+        )
+
+    def _as_dataset(self) -> dict[str, Any]:
+        from maskrcnn_lib.evaluation.categories import published_category_ids
+
+        names = self._demo.CATEGORIES
+        ids = published_category_ids(names)
+        annotations = [
+            {**result, "id": number, "iscrowd": 0, "area": _area(result)}
+            for number, result in enumerate(self._results, start=1)
+        ]
+        categories = [{"id": i, "name": n} for i, n in zip(ids[1:], names[1:], strict=True)]
+        return {"images": self._images, "annotations": annotations, "categories": categories}
+
+    def _dump(self, name: str, content: Any) -> None:
+        target = self._output / name
+        target.write_text(json.dumps(content))
+        self._written.append(target)
+
+
+def _area(result: dict[str, Any]) -> float:
+    """Pixels of the mask, or of the box where there is no mask."""
+    if "segmentation" not in result:
+        return result["bbox"][2] * result["bbox"][3]
+    from pycocotools import mask
+
+    return float(mask.area(result["segmentation"]))
+
+
+def _repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE|DIR|GLOB", help="files, directories, glob patterns"
+    )
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", metavar="NAME", help="config name, see MODEL_ZOO.md")
+    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
+    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    parser.add_argument("--output", metavar="DIR", default="output", help="default: output")
+    parser.add_argument("--confidence", type=float, default=0.7, help="default: 0.7")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=["png", "json"],
+        dest="formats",
+        help="what to write; default: png json",
+    )
+    parser.add_argument(
+        "--image-ext", nargs="+", default=[], metavar="EXT", help="which files of directories"
+    )
+    parser.add_argument("--show-mask-heatmaps", action="store_true", help="draw probabilities")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 0, or 1 if an image could not be read."""
+    summary = predict(
+        args.images,
+        config=args.model or args.config_file,
+        weights=args.weights,
+        output=args.output,
+        confidence=args.confidence,
+        formats=args.formats,
+        suffixes=[ext if ext.startswith(".") else f".{ext}" for ext in args.image_ext],
+        show_mask_heatmaps=args.show_mask_heatmaps,
+        overrides=args.opts,
+    )
+    for path, found in summary.found.items():
+        listing = ", ".join(f"{name} {score:.2f}" for name, score in found) or "nothing"
+        print(f"{path.name}: {listing}")
+    if summary.written:
+        print(f"{len(summary.written)} files written to {args.output}")
+    for reason in summary.failed.values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    if summary.failed:
+        total = len(summary.found) + len(summary.failed)
+        print(f"{len(summary.failed)} of {total} images skipped", file=sys.stderr)
+    return 1 if summary.failed else 0

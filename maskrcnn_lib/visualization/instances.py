@@ -1,0 +1,54 @@
+"""Cropped bitmaps of instances: what drawing needs of a mask, without whole-image bitmaps."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from maskrcnn_lib.layers import paste_masks
+from maskrcnn_lib.structures.bounding_box import BoxList
+
+
+def instance_crops(
+    predictions: BoxList,
+    *,
+    threshold: float = 0.5,
+    aligned: bool = False,
+    box_end_offset: float = 0.0,
+) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Yields each instance's bitmap inside a window around its box.
+
+    Args:
+        predictions: with field ``mask``: (N, 1, M, M) probabilities, or (N, 1, H, W) bitmaps of
+            the whole image.
+        threshold: of the probabilities.
+        aligned: how probabilities are pasted, see :func:`maskrcnn_lib.layers.paste_masks`.
+        box_end_offset: added to x2 and y2 before probabilities are pasted.
+
+    Yields:
+        (h, w) bool array and the (x, y) of its corner in the image.
+    """
+    masks = predictions.get_field("mask")
+    boxes = predictions.convert("xyxy").bbox.cpu()
+    width, height = predictions.size
+    whole = masks.dtype == torch.bool or tuple(masks.shape[-2:]) == (height, width)
+    for mask, box in zip(masks.cpu(), boxes, strict=True):
+        left, top, right, bottom = _window(box, width, height)
+        if whole:
+            crop = mask[0, top:bottom, left:right] > threshold
+        else:
+            ends = (left - box_end_offset, top - box_end_offset)
+            shifted = box - box.new_tensor([left, top, *ends])
+            size = (bottom - top, right - left)
+            crop = paste_masks(mask.float(), shifted[None], size, threshold, aligned=aligned)[0]
+        yield crop.numpy(), (left, top)
+
+
+def _window(box: torch.Tensor, width: int, height: int) -> tuple[int, int, int, int]:
+    """Whole-pixel window that holds the box and what pasting may add around it."""
+    x1, y1, x2, y2 = box.tolist()
+    # integer pasting enlarges the box by (M + 2) / M before it truncates
+    margin_x, margin_y = 2 + 0.1 * (x2 - x1), 2 + 0.1 * (y2 - y1)
+    left, top = max(0, int(x1 - margin_x)), max(0, int(y1 - margin_y))
+    right, bottom = min(width, int(x2 + margin_x) + 1), min(height, int(y2 + margin_y) + 1)
+    return min(left, width), min(top, height), max(left, right), max(top, bottom)
