@@ -1,0 +1,255 @@
+"""FBNetV3-A as D2Go uses it: body, RPN features, box head and mask head, all of one kind of block.
+
+Method: Dai et al. 2020, arXiv:2006.02049 (FBNetV3), on the inverted residuals of Sandler et al.
+2018, arXiv:1801.04381. The tables give kernel, expansion, output channels, stride and upsampling of
+each block; parameter names are D2Go's (``trunk3.fbnetv2_3_4.pwl.conv.weight``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskrcnn_lib.modeling.fuse import conv_norm
+from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row of the architecture: an inverted residual.
+
+    Attributes:
+        kernel: side of the depthwise convolution.
+        expansion: channels of the depthwise convolution per input channel; 1 leaves the first 1x1
+            convolution out.
+        channels: output channels.
+        stride: of the depthwise convolution.
+        upsample: whether the map is doubled, by nearest pixel, before the depthwise convolution.
+    """
+
+    kernel: int
+    expansion: int
+    channels: int
+    stride: int = 1
+    upsample: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Blocks of a detector: the stem convolution, then rows per body stage and per head.
+
+    Attributes:
+        stem_channels: output channels of the 3x3 convolution, stride 2, in front of stage 0.
+        body: rows of stages 0 to 3, stride 16 altogether.
+        rpn: rows in front of the RPN's predictors.
+        box: rows between the pooled RoI and the box predictor's average.
+        mask: rows between the pooled RoI and the mask predictor.
+    """
+
+    stem_channels: int
+    body: tuple[tuple[Block, ...], ...]
+    rpn: tuple[Block, ...]
+    box: tuple[Block, ...]
+    mask: tuple[Block, ...]
+
+
+def _fbnetv3a(*, body: Sequence[int], head: int, box: int, mask: int) -> Architecture:
+    """The FBNetV3-A pattern for given widths of the body's parts and of the heads."""
+    c0, c1, c2, c3, c4 = body
+    return Architecture(
+        stem_channels=c0,
+        body=(
+            (Block(3, 1, c0),),
+            (Block(5, 4, c1, stride=2), Block(5, 2, c1)),
+            (Block(5, 4, c2, stride=2), *[Block(3, 3, c2)] * 3),
+            (
+                Block(5, 4, c3, stride=2),
+                *[Block(3, 3, c3)] * 3,
+                *[Block(5, 4, c4)] * 4,
+            ),
+        ),
+        rpn=(Block(5, 4, c4),) * 3,
+        box=(Block(3, 4, head, stride=2), *[Block(3, 6, head)] * 2, Block(3, 6, box)),
+        mask=(
+            Block(3, 4, head, stride=2),
+            *[Block(3, 6, head)] * 2,
+            Block(3, 6, head, upsample=True),
+            Block(3, 3, mask, upsample=True),
+        ),
+    )
+
+
+# By the name that MODEL.BACKBONE.CONV_BODY gives.
+ARCHITECTURES: dict[str, Architecture] = {
+    "FBNetV3-A-C4": _fbnetv3a(body=(16, 32, 40, 72, 112), head=128, box=160, mask=64),
+    "FBNetV3-A-dsmask-C4": _fbnetv3a(body=(16, 24, 32, 56, 88), head=96, box=120, mask=48),
+}
+
+
+def get_architecture(name: str) -> Architecture:
+    """Returns the architecture of that name; raises ValueError naming the known ones."""
+    if name not in ARCHITECTURES:
+        raise ValueError(f"{name!r} is no FBNetV3 architecture; there are {sorted(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+class ConvBlock(nn.Module):
+    """A convolution that keeps the size up to its stride, then norm and ReLU where asked for.
+
+    Without ``norm`` the convolution has a bias (published weights have their norm folded into it);
+    with ``norm`` it has none and the norm stands beside it as ``bn``.
+    """
+
+    conv_norm_pairs = (("conv", "bn"),)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = False,
+        norm: NormFactory | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=kernel // 2,
+            groups=groups,
+            bias=norm is None,
+        )
+        init_kaiming_normal(self.conv)
+        self.bn = nn.Identity() if norm is None else norm(out_channels)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = conv_norm(self.conv, self.bn, x)
+        return F.relu(x, inplace=True) if self.relu else x
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter per channel, project: (N, C, H, W) -> (N, D, H', W').
+
+    Only the expansion has a ReLU. The input is added where the output has its shape.
+    """
+
+    def __init__(self, in_channels: int, row: Block, *, norm: NormFactory | None = None) -> None:
+        super().__init__()
+        width = in_channels * row.expansion
+        self.pw = None
+        if row.expansion != 1:
+            self.pw = ConvBlock(in_channels, width, relu=True, norm=norm)
+        self.dw = ConvBlock(
+            width, width, kernel=row.kernel, stride=row.stride, groups=width, norm=norm
+        )
+        self.pwl = ConvBlock(width, row.channels, norm=norm)
+        self.upsample = row.upsample
+        self.residual = in_channels == row.channels and row.stride == 1 and not row.upsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.pw is None else self.pw(x)
+        if self.upsample:
+            y = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        y = self.pwl(self.dw(y))
+        return y.add_(x) if self.residual else y
+
+
+class BlockStack(nn.Sequential):
+    """Blocks named ``fbnetv2_{stage}_{i}`` one behind the other: (N, C, H, W) -> (N, D, H', W').
+
+    Args:
+        in_channels: C.
+        rows: the blocks; the last gives D, which stands on the stack as ``out_channels``.
+        stage: number in the blocks' names; the stacks of the heads have 0.
+        stem_channels: output channels of a 3x3 convolution with stride 2 in front, if any.
+        norm: makes a trained norm behind each convolution; none by default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        rows: Sequence[Block],
+        *,
+        stage: int = 0,
+        stem_channels: int | None = None,
+        norm: NormFactory | None = None,
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels = in_channels
+        if stem_channels is not None:
+            stem = ConvBlock(channels, stem_channels, kernel=3, stride=2, relu=True, norm=norm)
+            blocks.append(stem)
+            channels = stem_channels
+        for row in rows:
+            blocks.append(InvertedResidual(channels, row, norm=norm))
+            channels = row.channels
+        for index, block in enumerate(blocks):
+            self.add_module(f"fbnetv2_{stage}_{index}", block)
+        self.out_channels = channels
+
+
+class FBNetV3Body(nn.Module):
+    """Stages ``trunk0`` .. ``trunk3``: images (N, 3, H, W) -> [(N, C, H/16, W/16)].
+
+    Args:
+        architecture: channels of the stem and rows of the stages.
+        in_channels: channels of the images.
+        norm: makes a trained norm behind each convolution; none by default.
+    """
+
+    def __init__(
+        self, architecture: Architecture, *, in_channels: int = 3, norm: NormFactory | None = None
+    ) -> None:
+        super().__init__()
+        channels = in_channels
+        for stage, rows in enumerate(architecture.body):
+            stem = architecture.stem_channels if stage == 0 else None
+            trunk = BlockStack(channels, rows, stage=stage, stem_channels=stem, norm=norm)
+            self.add_module(f"trunk{stage}", trunk)
+            channels = trunk.out_channels
+        self.out_channels = channels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        for trunk in self.children():
+            x = trunk(x)
+        return [x]
+
+
+def build_fbnetv3_rpn_feature(
+    in_channels: int, *, architecture: str = "FBNetV3-A-C4", norm: NormFactory | None = None
+) -> BlockStack:
+    """Blocks in front of the RPN's predictors: (N, C, H, W) -> (N, D, H, W).
+
+    Args:
+        in_channels: C.
+        architecture: key of ``ARCHITECTURES``.
+        norm: makes a trained norm behind each convolution; none by default.
+    """
+    return BlockStack(in_channels, get_architecture(architecture).rpn, norm=norm)
+
+
+def build_fbnetv3_box_feature(
+    in_channels: int, *, architecture: str = "FBNetV3-A-C4", norm: NormFactory | None = None
+) -> BlockStack:
+    """Blocks in front of the box predictor's average: (R, C, P, P) -> (R, D, P/2, P/2).
+
+    Arguments as of ``build_fbnetv3_rpn_feature``.
+    """
+    return BlockStack(in_channels, get_architecture(architecture).box, norm=norm)
+
+
+def build_fbnetv3_mask_feature(
+    in_channels: int, *, architecture: str = "FBNetV3-A-C4", norm: NormFactory | None = None
+) -> BlockStack:
+    """Blocks in front of the mask predictor: (R, C, P, P) -> (R, D, 2P, 2P).
+
+    Arguments as of ``build_fbnetv3_rpn_feature``.
+    """
+    return BlockStack(in_channels, get_architecture(architecture).mask, norm=norm)

@@ -1,0 +1,67 @@
+"""How a frozen norm disappears into the convolution before it.
+
+A frozen norm is y = x * s + t with constants s and t per channel, so norm(conv(x, w)) is
+conv(x, w * s, t): scaling the weights costs a pass over the weights instead of one over the
+activations. ``conv_norm`` does it in each call, differentiable with respect to w, which serves
+training; ``fuse_frozen_norms`` does it once and for all in a model that only predicts.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+
+
+def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does ``norm(conv(x))``."""
+    scale, shift = norm.scale_and_shift()
+    if conv.bias is not None:
+        shift = shift + conv.bias * scale
+    return conv.weight * scale.reshape(-1, 1, 1, 1), shift
+
+
+def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
+    """``norm(conv(x))`` in one convolution: (N, C, H, W) -> (N, D, H', W')."""
+    weight, bias = _folded(conv, norm)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(conv(x))`` for any norm; folded where the norm is frozen."""
+    if isinstance(norm, FrozenBatchNorm2d):
+        return conv_frozen_norm(conv, norm, x)
+    return norm(conv(x))
+
+
+def fuse_frozen_norms(model: nn.Module) -> nn.Module:
+    """Folds every frozen norm of ``model`` into its convolution, in place, and returns the model.
+
+    A pair is found where a Sequential has a FrozenBatchNorm2d right behind a Conv2d, and where a
+    module names its pairs in an attribute ``conv_norm_pairs`` (tuples of two child names). The norm
+    becomes an Identity and the convolution gets a bias: predictions stay the same up to rounding,
+    the names in the state dict do not. For inference only: load weights before, train without.
+    """
+    for module in model.modules():
+        for conv_name, norm_name in _pairs(module):
+            conv, norm = getattr(module, conv_name), getattr(module, norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
+                _fuse(conv, norm)
+                setattr(module, norm_name, nn.Identity())
+    return model
+
+
+def _pairs(module: nn.Module) -> list[tuple[str, str]]:
+    if isinstance(module, nn.Sequential):
+        names = [name for name, _ in module.named_children()]
+        return list(pairwise(names))
+    return list(getattr(module, "conv_norm_pairs", ()))
+
+
+@torch.no_grad()
+def _fuse(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
+    weight, bias = _folded(conv, norm)
+    conv.weight.copy_(weight)
+    conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
