@@ -1,0 +1,224 @@
+"""Every configuration key with its default and, on the same line, what it means.
+
+Key names and defaults are maskrcnn-benchmark's. Deliberate differences: ``MODEL.DEVICE`` is
+"auto", ``PATHS_CATALOG`` is "" (the library's own), and ``MODEL.DIALECT`` is new.
+Sizes are in pixels, thresholds and probabilities in [0, 1], class counts include the background.
+"""
+
+from maskrcnn_lib.config.node import CfgNode as CN
+
+_C = CN()
+
+_C.MODEL = CN()
+_C.MODEL.DIALECT = "maskrcnn_benchmark"  # conventions of the weights; see config/dialects.py
+_C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # the only one
+_C.MODEL.DEVICE = "auto"  # "auto" (cuda where there is a GPU, else cpu), "cpu", "cuda", "cuda:1"
+_C.MODEL.WEIGHT = ""  # initial weights: path, URL or "catalog://NAME"; "" starts from scratch
+_C.MODEL.RPN_ONLY = False  # stop after the proposals
+_C.MODEL.MASK_ON = False  # predict a mask per detection
+_C.MODEL.KEYPOINT_ON = False  # predict keypoints per detection
+_C.MODEL.RETINANET_ON = False  # RetinaNet in place of the RPN; needs RPN_ONLY
+_C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # one box regressor for all classes instead of one each
+
+_C.INPUT = CN()
+_C.INPUT.MIN_SIZE_TRAIN = (800,)  # shorter side in training; of several, one is drawn per image
+_C.INPUT.MAX_SIZE_TRAIN = 1333  # cap on the longer side in training; 0: no cap
+_C.INPUT.MIN_SIZE_TEST = 800  # shorter side at inference
+_C.INPUT.MAX_SIZE_TEST = 1333  # cap on the longer side at inference; 0: no cap
+_C.INPUT.PIXEL_MEAN = [102.9801, 115.9465, 122.7717]  # subtracted per channel, in channel order
+_C.INPUT.PIXEL_STD = [1.0, 1.0, 1.0]  # divisor per channel, after the mean
+_C.INPUT.TO_BGR255 = True  # True: BGR, values 0..255; False: RGB, values 0..1
+_C.INPUT.BRIGHTNESS = 0.0  # colour jitter in training: largest relative change of brightness
+_C.INPUT.CONTRAST = 0.0  # the same for contrast
+_C.INPUT.SATURATION = 0.0  # the same for saturation
+_C.INPUT.HUE = 0.0  # largest shift of hue, 0..0.5 of the colour circle
+_C.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability of a left-right flip in training
+_C.INPUT.VERTICAL_FLIP_PROB_TRAIN = 0.0  # probability of an upside-down flip in training
+
+_C.DATASETS = CN()
+_C.DATASETS.TRAIN = ()  # catalog names, or "coco:annotations.json:images_dir"; concatenated
+_C.DATASETS.TEST = ()  # the same; evaluated one by one
+
+_C.DATALOADER = CN()
+_C.DATALOADER.NUM_WORKERS = 4  # loader processes per training process
+_C.DATALOADER.SIZE_DIVISIBILITY = 0  # pad height and width to a multiple of this; 0: do not round
+_C.DATALOADER.ASPECT_RATIO_GROUPING = True  # portrait and landscape images in separate batches
+
+_C.MODEL.BACKBONE = CN()
+_C.MODEL.BACKBONE.CONV_BODY = "R-50-C4"  # registered name of the backbone
+_C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # freeze the first N of stem, layer1, layer2, ...
+
+_C.MODEL.FPN = CN()
+_C.MODEL.FPN.USE_GN = False  # group norm after each FPN convolution
+_C.MODEL.FPN.USE_RELU = False  # ReLU after each FPN convolution
+
+_C.MODEL.GROUP_NORM = CN()
+_C.MODEL.GROUP_NORM.DIM_PER_GP = -1  # channels per group; -1: NUM_GROUPS decides
+_C.MODEL.GROUP_NORM.NUM_GROUPS = 32  # number of groups; -1: DIM_PER_GP decides
+_C.MODEL.GROUP_NORM.EPSILON = 1e-5  # added to the variance
+
+_C.MODEL.RESNETS = CN()
+_C.MODEL.RESNETS.NUM_GROUPS = 1  # groups of the 3x3 convolutions; > 1 makes a ResNeXt
+_C.MODEL.RESNETS.WIDTH_PER_GROUP = 64  # channels per group in the first stage
+_C.MODEL.RESNETS.STRIDE_IN_1X1 = True  # stride on the first 1x1 (MSRA) instead of the 3x3
+_C.MODEL.RESNETS.TRANS_FUNC = "BottleneckWithFixedBatchNorm"  # block; or "BottleneckWithGN"
+_C.MODEL.RESNETS.STEM_FUNC = "StemWithFixedBatchNorm"  # stem; or "StemWithGN"
+_C.MODEL.RESNETS.RES5_DILATION = 1  # dilation of the last stage in a C4 head
+_C.MODEL.RESNETS.BACKBONE_OUT_CHANNELS = 256 * 4  # channels that the heads receive; FPN: 256
+_C.MODEL.RESNETS.RES2_OUT_CHANNELS = 256  # channels of the first stage; doubles per stage
+_C.MODEL.RESNETS.STEM_OUT_CHANNELS = 64  # channels of the stem
+_C.MODEL.RESNETS.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 in stages 2..5
+_C.MODEL.RESNETS.WITH_MODULATED_DCN = False  # modulated (v2) deformable convolutions
+_C.MODEL.RESNETS.DEFORMABLE_GROUPS = 1  # offset groups of the deformable convolutions
+
+_C.MODEL.RPN = CN()
+_C.MODEL.RPN.USE_FPN = False  # one anchor size per pyramid level instead of all on one map
+_C.MODEL.RPN.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # square root of the anchors' areas
+_C.MODEL.RPN.ANCHOR_STRIDE = (16,)  # pixels per feature map cell, one per level
+_C.MODEL.RPN.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
+_C.MODEL.RPN.STRADDLE_THRESH = 0  # train anchors at most this far outside the image; < 0: all
+_C.MODEL.RPN.FG_IOU_THRESHOLD = 0.7  # anchors of at least this IoU are positive
+_C.MODEL.RPN.BG_IOU_THRESHOLD = 0.3  # anchors below this IoU are negative
+_C.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 256  # anchors sampled per image for the loss
+_C.MODEL.RPN.POSITIVE_FRACTION = 0.5  # largest share of positives among them
+_C.MODEL.RPN.PRE_NMS_TOP_N_TRAIN = 12000  # best anchors kept before NMS, per level, in training
+_C.MODEL.RPN.PRE_NMS_TOP_N_TEST = 6000  # the same at inference
+_C.MODEL.RPN.POST_NMS_TOP_N_TRAIN = 2000  # proposals kept after NMS, per level, in training
+_C.MODEL.RPN.POST_NMS_TOP_N_TEST = 1000  # the same at inference
+_C.MODEL.RPN.NMS_THRESH = 0.7  # IoU above which the lower proposal is dropped
+_C.MODEL.RPN.MIN_SIZE = 0.0  # proposals narrower or lower than this are dropped
+_C.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals kept of all levels together, training
+_C.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST = 2000  # the same at inference, per image
+_C.MODEL.RPN.FPN_POST_NMS_PER_BATCH = True  # training: count them per batch, as Detectron did
+_C.MODEL.RPN.RPN_HEAD = "SingleConvRPNHead"  # registered name of the head
+
+_C.MODEL.ROI_HEADS = CN()
+_C.MODEL.ROI_HEADS.USE_FPN = False  # said by FPN configs; the poolers' scales decide
+_C.MODEL.ROI_HEADS.FG_IOU_THRESHOLD = 0.5  # proposals of at least this IoU are positive
+_C.MODEL.ROI_HEADS.BG_IOU_THRESHOLD = 0.5  # proposals below this IoU are background
+_C.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale of dx, dy, dw, dh
+_C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512  # proposals sampled per image for the loss
+_C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # largest share of positives among them
+_C.MODEL.ROI_HEADS.SCORE_THRESH = 0.05  # detections below this score are dropped
+_C.MODEL.ROI_HEADS.NMS = 0.5  # IoU above which the lower detection of the same class is dropped
+_C.MODEL.ROI_HEADS.DETECTIONS_PER_IMG = 100  # most detections per image
+
+_C.MODEL.ROI_BOX_HEAD = CN()
+_C.MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # registered name
+_C.MODEL.ROI_BOX_HEAD.PREDICTOR = "FastRCNNPredictor"  # registered name
+_C.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 14  # side of the pooled map
+_C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 0  # samples per bin and axis; 0: by RoI size
+_C.MODEL.ROI_BOX_HEAD.POOLER_SCALES = (1.0 / 16,)  # feature map size / image size, per level
+_C.MODEL.ROI_BOX_HEAD.NUM_CLASSES = 81  # with background; masks have as many channels
+_C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # width of the fully connected layers
+_C.MODEL.ROI_BOX_HEAD.USE_GN = False  # group norm in the Xconv1fc head
+_C.MODEL.ROI_BOX_HEAD.DILATION = 1  # dilation of the Xconv1fc convolutions
+_C.MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM = 256  # width of the Xconv1fc convolutions
+_C.MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS = 4  # number of the Xconv1fc convolutions
+
+_C.MODEL.ROI_MASK_HEAD = CN()
+_C.MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # registered name
+_C.MODEL.ROI_MASK_HEAD.PREDICTOR = "MaskRCNNC4Predictor"  # registered name
+_C.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14  # side of the pooled map
+_C.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO = 0  # samples per bin and axis; 0: by RoI size
+_C.MODEL.ROI_MASK_HEAD.POOLER_SCALES = (1.0 / 16,)  # feature map size / image size, per level
+_C.MODEL.ROI_MASK_HEAD.MLP_HEAD_DIM = 1024  # read by nothing; kept for old files
+_C.MODEL.ROI_MASK_HEAD.CONV_LAYERS = (256, 256, 256, 256)  # convolution widths; last: deconv too
+_C.MODEL.ROI_MASK_HEAD.RESOLUTION = 14  # side M of the predicted mask and of its target
+_C.MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR = True  # reuse the box head's features (C4)
+_C.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS = False  # paste masks into the image inside the model
+_C.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS_THRESHOLD = 0.5  # probability of a mask's pixels
+_C.MODEL.ROI_MASK_HEAD.DILATION = 1  # dilation of the convolutions
+_C.MODEL.ROI_MASK_HEAD.USE_GN = False  # group norm after the convolutions
+
+_C.MODEL.ROI_KEYPOINT_HEAD = CN()
+_C.MODEL.ROI_KEYPOINT_HEAD.FEATURE_EXTRACTOR = "KeypointRCNNFeatureExtractor"  # registered name
+_C.MODEL.ROI_KEYPOINT_HEAD.PREDICTOR = "KeypointRCNNPredictor"  # registered name
+_C.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 14  # side of the pooled map
+_C.MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO = 0  # samples per bin and axis; 0: by RoI size
+_C.MODEL.ROI_KEYPOINT_HEAD.POOLER_SCALES = (1.0 / 16,)  # feature map size / image size, per level
+_C.MODEL.ROI_KEYPOINT_HEAD.MLP_HEAD_DIM = 1024  # read by nothing; kept for old files
+_C.MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS = (512, 512, 512, 512, 512, 512, 512, 512)  # widths
+_C.MODEL.ROI_KEYPOINT_HEAD.RESOLUTION = 14  # side of the predicted heat map
+_C.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES = 17  # number of keypoints
+_C.MODEL.ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR = True  # reuse the box head's features
+
+_C.MODEL.RETINANET = CN()
+_C.MODEL.RETINANET.NUM_CLASSES = 81  # with background
+_C.MODEL.RETINANET.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # base size per level
+_C.MODEL.RETINANET.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
+_C.MODEL.RETINANET.ANCHOR_STRIDES = (8, 16, 32, 64, 128)  # pixels per cell, levels P3..P7
+_C.MODEL.RETINANET.STRADDLE_THRESH = 0  # train anchors at most this far outside; < 0: all
+_C.MODEL.RETINANET.OCTAVE = 2.0  # ratio between the sizes of neighbouring levels
+_C.MODEL.RETINANET.SCALES_PER_OCTAVE = 3  # anchor sizes per level
+_C.MODEL.RETINANET.USE_C5 = True  # P6 from C5 instead of P5
+_C.MODEL.RETINANET.NUM_CONVS = 4  # convolutions in each tower
+_C.MODEL.RETINANET.BBOX_REG_WEIGHT = 4.0  # the box loss is divided by this times the positives
+_C.MODEL.RETINANET.BBOX_REG_BETA = 0.11  # smooth-L1 turns linear at this difference
+_C.MODEL.RETINANET.PRE_NMS_TOP_N = 1000  # best (anchor, class) pairs kept per level
+_C.MODEL.RETINANET.FG_IOU_THRESHOLD = 0.5  # anchors of at least this IoU are positive
+_C.MODEL.RETINANET.BG_IOU_THRESHOLD = 0.4  # anchors below this IoU are negative
+_C.MODEL.RETINANET.LOSS_ALPHA = 0.25  # focal loss: weight of the positives
+_C.MODEL.RETINANET.LOSS_GAMMA = 2.0  # focal loss: exponent
+_C.MODEL.RETINANET.PRIOR_PROB = 0.01  # score of every anchor at the start of training
+_C.MODEL.RETINANET.INFERENCE_TH = 0.05  # detections below this score are dropped
+_C.MODEL.RETINANET.NMS_TH = 0.4  # IoU above which the lower detection is dropped
+
+_C.MODEL.FBNET = CN()
+_C.MODEL.FBNET.ARCH = "default"  # name of the architecture
+_C.MODEL.FBNET.ARCH_DEF = ""  # or the architecture itself as JSON; "" takes ARCH
+_C.MODEL.FBNET.BN_TYPE = "bn"  # "bn", "gn" or "af" (frozen)
+_C.MODEL.FBNET.SCALE_FACTOR = 1.0  # multiplies all widths
+_C.MODEL.FBNET.WIDTH_DIVISOR = 1  # widths are rounded to a multiple of this
+_C.MODEL.FBNET.DW_CONV_SKIP_BN = True  # no norm after depthwise convolutions
+_C.MODEL.FBNET.DW_CONV_SKIP_RELU = True  # no ReLU after depthwise convolutions
+_C.MODEL.FBNET.DET_HEAD_LAST_SCALE = 1.0  # box head's last width: > 0 factor, 0 none, < 0 same
+_C.MODEL.FBNET.DET_HEAD_BLOCKS = []  # architecture stages of the box head; []: its own
+_C.MODEL.FBNET.DET_HEAD_STRIDE = 0  # stride of its first block; 0: its own
+_C.MODEL.FBNET.KPTS_HEAD_LAST_SCALE = 0.0  # the same for the keypoint head
+_C.MODEL.FBNET.KPTS_HEAD_BLOCKS = []  # the same for the keypoint head
+_C.MODEL.FBNET.KPTS_HEAD_STRIDE = 0  # the same for the keypoint head
+_C.MODEL.FBNET.MASK_HEAD_LAST_SCALE = 0.0  # the same for the mask head
+_C.MODEL.FBNET.MASK_HEAD_BLOCKS = []  # the same for the mask head
+_C.MODEL.FBNET.MASK_HEAD_STRIDE = 0  # the same for the mask head
+_C.MODEL.FBNET.RPN_HEAD_BLOCKS = 0  # blocks of the RPN head; 0: its own
+_C.MODEL.FBNET.RPN_BN_TYPE = ""  # norm of the RPN head; "": BN_TYPE
+
+_C.SOLVER = CN()
+_C.SOLVER.MAX_ITER = 40000  # iterations to train
+_C.SOLVER.BASE_LR = 0.001  # learning rate after the warm-up
+_C.SOLVER.BIAS_LR_FACTOR = 2.0  # learning rate of biases relative to BASE_LR
+_C.SOLVER.MOMENTUM = 0.9  # of SGD
+_C.SOLVER.WEIGHT_DECAY = 0.0005  # of all parameters but biases
+_C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of biases
+_C.SOLVER.GAMMA = 0.1  # factor on the learning rate at each step
+_C.SOLVER.STEPS = (30000,)  # iterations at which the learning rate falls
+_C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # share of the learning rate at the first iteration
+_C.SOLVER.WARMUP_ITERS = 500  # iterations until the full learning rate
+_C.SOLVER.WARMUP_METHOD = "linear"  # or "constant"
+_C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
+_C.SOLVER.TEST_PERIOD = 0  # iterations between evaluations; 0: only at the end
+_C.SOLVER.IMS_PER_BATCH = 16  # images per iteration over all processes
+
+_C.TEST = CN()
+_C.TEST.EXPECTED_RESULTS = []  # [[task, metric, [mean, std]], ...] that an evaluation must meet
+_C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4.0  # standard deviations by which it may miss them
+_C.TEST.IMS_PER_BATCH = 8  # images per batch over all processes
+_C.TEST.DETECTIONS_PER_IMG = 100  # RetinaNet's cap; R-CNN's is ROI_HEADS.DETECTIONS_PER_IMG
+
+_C.TEST.BBOX_AUG = CN()
+_C.TEST.BBOX_AUG.ENABLED = False  # test-time augmentation
+_C.TEST.BBOX_AUG.H_FLIP = False  # also the mirrored image
+_C.TEST.BBOX_AUG.SCALES = ()  # also these shorter sides
+_C.TEST.BBOX_AUG.MAX_SIZE = 4000  # cap on the longer side for SCALES
+_C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # also mirrored at each of SCALES
+
+_C.OUTPUT_DIR = "."  # where results and checkpoints go
+_C.PATHS_CATALOG = ""  # Python file with DatasetCatalog and ModelCatalog; "": the library's own
+_C.DTYPE = "float32"  # "float32", "bfloat16" or "float16" (autocast)
+_C.AMP_VERBOSE = False  # read by nothing; kept for old files
+
+
+def default_config() -> CN:
+    """A new tree with every key at its default."""
+    return _C.clone()

@@ -1,0 +1,183 @@
+"""Checks of what values mean together, which types alone cannot say."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.node import CfgNode
+
+DTYPES = ("float32", "bfloat16", "float16")
+_WARMUP_METHODS = ("linear", "constant")
+
+# Keys that hold a probability, an IoU or a share.
+_UNIT_INTERVAL = (
+    "INPUT.HORIZONTAL_FLIP_PROB_TRAIN",
+    "INPUT.VERTICAL_FLIP_PROB_TRAIN",
+    "MODEL.RPN.FG_IOU_THRESHOLD",
+    "MODEL.RPN.BG_IOU_THRESHOLD",
+    "MODEL.RPN.POSITIVE_FRACTION",
+    "MODEL.RPN.NMS_THRESH",
+    "MODEL.ROI_HEADS.FG_IOU_THRESHOLD",
+    "MODEL.ROI_HEADS.BG_IOU_THRESHOLD",
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION",
+    "MODEL.ROI_HEADS.SCORE_THRESH",
+    "MODEL.ROI_HEADS.NMS",
+    "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS_THRESHOLD",
+    "MODEL.RETINANET.FG_IOU_THRESHOLD",
+    "MODEL.RETINANET.BG_IOU_THRESHOLD",
+    "MODEL.RETINANET.PRIOR_PROB",
+    "MODEL.RETINANET.INFERENCE_TH",
+    "MODEL.RETINANET.NMS_TH",
+    "SOLVER.WARMUP_FACTOR",
+)
+_AT_LEAST_ONE = (
+    "INPUT.MIN_SIZE_TEST",
+    "SOLVER.MAX_ITER",
+    "SOLVER.IMS_PER_BATCH",
+    "TEST.IMS_PER_BATCH",
+    "MODEL.RPN.PRE_NMS_TOP_N_TRAIN",
+    "MODEL.RPN.PRE_NMS_TOP_N_TEST",
+    "MODEL.RPN.POST_NMS_TOP_N_TRAIN",
+    "MODEL.RPN.POST_NMS_TOP_N_TEST",
+    "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN",
+    "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
+    "MODEL.ROI_HEADS.DETECTIONS_PER_IMG",
+)
+_NOT_NEGATIVE = (
+    "INPUT.MAX_SIZE_TRAIN",
+    "INPUT.MAX_SIZE_TEST",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.SIZE_DIVISIBILITY",
+    "MODEL.RPN.MIN_SIZE",
+)
+_HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
+
+
+def validate(cfg: CfgNode) -> None:
+    """Raises one ValueError that lists every value which cannot be meant."""
+    problems = [
+        *_check_names(cfg),
+        *_check_ranges(cfg),
+        *_check_input(cfg),
+        *_check_anchors(cfg),
+        *_check_heads(cfg),
+        *_check_schedule(cfg),
+    ]
+    if problems:
+        raise ValueError("config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+
+
+def _check_names(cfg: CfgNode) -> Iterator[str]:
+    try:
+        get_dialect(cfg.MODEL.DIALECT)
+    except ValueError as error:
+        yield str(error)
+    if cfg.DTYPE not in DTYPES:
+        yield f"DTYPE {cfg.DTYPE!r} is unknown; choose one of {list(DTYPES)}"
+    if cfg.MODEL.RETINANET_ON and not cfg.MODEL.RPN_ONLY:
+        yield "MODEL.RETINANET_ON needs MODEL.RPN_ONLY True: RetinaNet has no RoI heads"
+    groups = cfg.MODEL.GROUP_NORM
+    if (groups.DIM_PER_GP == -1) == (groups.NUM_GROUPS == -1):
+        yield (
+            "exactly one of MODEL.GROUP_NORM.DIM_PER_GP and NUM_GROUPS must be -1, but they are "
+            f"{groups.DIM_PER_GP} and {groups.NUM_GROUPS}"
+        )
+
+
+def _check_ranges(cfg: CfgNode) -> Iterator[str]:
+    flat = cfg.flat()
+    for key in _UNIT_INTERVAL:
+        if not 0 <= flat[key] <= 1:
+            yield f"{key} must lie within 0 and 1, but is {flat[key]}"
+    for key in _AT_LEAST_ONE:
+        if flat[key] < 1:
+            yield f"{key} must be at least 1, but is {flat[key]}"
+    for key in _NOT_NEGATIVE:
+        if flat[key] < 0:
+            yield f"{key} must not be negative, but is {flat[key]}"
+    for section in ("RPN", "ROI_HEADS", "RETINANET"):
+        node = cfg.MODEL[section]
+        if node.BG_IOU_THRESHOLD > node.FG_IOU_THRESHOLD:
+            yield (
+                f"MODEL.{section}.BG_IOU_THRESHOLD {node.BG_IOU_THRESHOLD} must not exceed "
+                f"FG_IOU_THRESHOLD {node.FG_IOU_THRESHOLD}"
+            )
+
+
+def _check_input(cfg: CfgNode) -> Iterator[str]:
+    mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
+    if len(mean) != 3 or len(std) != 3:
+        yield (
+            "INPUT.PIXEL_MEAN and INPUT.PIXEL_STD need one value for each of 3 channels, but have "
+            f"{len(mean)} and {len(std)}"
+        )
+    if any(value <= 0 for value in std):
+        yield f"INPUT.PIXEL_STD divides the pixels and must be positive, but is {std}"
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    if not sizes or min(sizes) < 1:
+        yield f"INPUT.MIN_SIZE_TRAIN needs at least one positive size, but is {sizes}"
+
+
+def _check_anchors(cfg: CfgNode) -> Iterator[str]:
+    retina = cfg.MODEL.RETINANET
+    if len(retina.ANCHOR_SIZES) != len(retina.ANCHOR_STRIDES):
+        yield (
+            "MODEL.RETINANET.ANCHOR_SIZES and ANCHOR_STRIDES need one entry per level, but have "
+            f"{len(retina.ANCHOR_SIZES)} and {len(retina.ANCHOR_STRIDES)}"
+        )
+    if cfg.MODEL.RETINANET_ON:  # has its own anchors and leaves the RPN's as they are
+        return
+    rpn = cfg.MODEL.RPN
+    sizes, strides = len(rpn.ANCHOR_SIZES), len(rpn.ANCHOR_STRIDE)
+    if rpn.USE_FPN and sizes != strides:
+        yield (
+            "with MODEL.RPN.USE_FPN, ANCHOR_SIZES and ANCHOR_STRIDE need one entry per level, but "
+            f"have {sizes} and {strides}"
+        )
+    if not rpn.USE_FPN and strides != 1:
+        yield (
+            "without MODEL.RPN.USE_FPN there is one level, but ANCHOR_STRIDE has "
+            f"{strides} entries: {rpn.ANCHOR_STRIDE}"
+        )
+    if not sizes or not rpn.ASPECT_RATIOS:
+        yield "MODEL.RPN.ANCHOR_SIZES and ASPECT_RATIOS must not be empty"
+
+
+def _check_heads(cfg: CfgNode) -> Iterator[str]:
+    for key in ("ROI_BOX_HEAD", "RETINANET"):
+        if cfg.MODEL[key].NUM_CLASSES < 2:
+            yield (
+                f"MODEL.{key}.NUM_CLASSES counts the background and must be at least 2, but is "
+                f"{cfg.MODEL[key].NUM_CLASSES}"
+            )
+    if len(cfg.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS) != 4:
+        yield (
+            "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS needs the 4 values of dx, dy, dw, dh, but is "
+            f"{cfg.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS}"
+        )
+    for head in _used_heads(cfg):
+        scales = cfg.MODEL[head].POOLER_SCALES
+        levels = len(cfg.MODEL.RPN.ANCHOR_STRIDE)
+        if not 1 <= len(scales) <= levels:
+            yield (
+                f"MODEL.{head}.POOLER_SCALES needs 1 to {levels} values for the {levels} levels of "
+                f"MODEL.RPN.ANCHOR_STRIDE, but has {len(scales)}"
+            )
+        elif any(fine != 2 * coarse for fine, coarse in pairwise(scales)):
+            yield f"MODEL.{head}.POOLER_SCALES must halve from level to level, but is {scales}"
+
+
+def _used_heads(cfg: CfgNode) -> Iterator[str]:
+    used = (not cfg.MODEL.RPN_ONLY, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
+    return (head for head, is_used in zip(_HEADS, used, strict=True) if is_used)
+
+
+def _check_schedule(cfg: CfgNode) -> Iterator[str]:
+    solver = cfg.SOLVER
+    if solver.WARMUP_METHOD not in _WARMUP_METHODS:
+        yield (
+            f"SOLVER.WARMUP_METHOD {solver.WARMUP_METHOD!r} is unknown; choose one of "
+            f"{list(_WARMUP_METHODS)}"
+        )
+    if any(later <= earlier for earlier, later in pairwise(solver.STEPS)):
+        yield f"SOLVER.STEPS must rise from step to step, but is {solver.STEPS}"
