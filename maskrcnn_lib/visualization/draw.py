@@ -50,7 +50,7 @@ def draw_masks(
 
     Args:
         crops: per instance an (h, w) bool bitmap and the (x, y) of its corner in the image, as
-            :func:`maskrcnn_lib.visualization.instances.instance_crops` yields them.
+            :func:`maskrcnn_lib.visualization.crops.instance_crops` yields them.
         colors: (N, 3) uint8.
         opacity: of the tint; 0 leaves only outlines.
     """

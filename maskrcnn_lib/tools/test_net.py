@@ -1,0 +1,160 @@
+"""``maskrcnn test``: measures a model's average precision on data sets in COCO's format."""
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maskrcnn_lib.data.datasets import COCODataset
+    from maskrcnn_lib.engine.testing import DatasetResults
+    from maskrcnn_lib.evaluation.coco_eval import COCOScores
+
+
+def measure(
+    config: str | Path,
+    *,
+    weights: str | Path | None = None,
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
+    output: str | Path | None = None,
+    backend: str = "auto",
+    batch_size: int = 1,
+    overrides: Sequence[Any] = (),
+    progress: bool = True,
+) -> dict[str, dict[str, "COCOScores"]]:
+    """Runs a model over data sets and scores what it finds.
+
+    Args:
+        config: config name or file.
+        weights: path, catalog name or URL; by default the config's ``MODEL.WEIGHT``.
+        annotations, images: a COCO JSON file and the directory of its images; by default the data
+            sets named in ``DATASETS.TEST``.
+        output: directory; by default ``OUTPUT_DIR/inference``. Per data set a sub-directory gets
+            ``bbox.json`` and ``segm.json`` (COCO results), ``coco_results.json`` (the scores) and
+            ``per_class.csv``.
+        backend: package that computes the scores, see
+            :func:`maskrcnn_lib.evaluation.coco_eval.evaluate_coco`.
+        batch_size: images per forward pass.
+        overrides: config keys and values, alternating.
+
+    Returns:
+        Per data set name, per kind of result (``bbox``, ``segm``) the scores.
+
+    Raises:
+        ValueError: only one of ``annotations`` and ``images`` is given, or no data set at all.
+        FileNotFoundError: a file that is needed does not exist.
+    """
+    from maskrcnn_lib.config import get_cfg
+    from maskrcnn_lib.engine.inference import build_detector
+    from maskrcnn_lib.engine.testing import run_on_dataset
+    from maskrcnn_lib.evaluation.categories import match_categories
+    from maskrcnn_lib.evaluation.coco_eval import evaluate_coco
+
+    cfg = get_cfg(config, overrides)
+    datasets = _datasets(cfg, annotations, images)
+    detector = build_detector(cfg, weights)
+    target = Path(output) if output is not None else Path(cfg.OUTPUT_DIR) / "inference"
+    measured = {}
+    for name, dataset in datasets.items():
+        category_ids = match_categories(detector.class_names, dataset.categories)
+        results = run_on_dataset(
+            detector, dataset, category_ids, batch_size=batch_size, progress=progress
+        )
+        scores = {
+            kind: evaluate_coco(dataset.content, found, kind, backend=backend)
+            for kind, found in results.by_kind().items()
+        }
+        _write(target / name, results, scores)
+        print(_report(name, dataset, results, scores, target / name))
+        measured[name] = scores
+    return measured
+
+
+def _datasets(
+    cfg: Any, annotations: str | Path | None, images: str | Path | None
+) -> dict[str, "COCODataset"]:
+    from maskrcnn_lib.config.paths_catalog import load_dataset_catalog
+    from maskrcnn_lib.data.datasets import COCODataset
+
+    if (annotations is None) != (images is None):
+        raise ValueError("--test-json and --test-images are needed together")
+    if annotations is not None:
+        return {Path(annotations).stem: COCODataset(annotations, images)}
+    if not cfg.DATASETS.TEST:
+        raise ValueError("no data set: give --test-json and --test-images, or set DATASETS.TEST")
+    catalog = load_dataset_catalog(cfg.PATHS_CATALOG)
+    found = {}
+    for name in cfg.DATASETS.TEST:
+        entry = catalog.get(name)
+        if entry["factory"] != "COCODataset":
+            raise ValueError(f"data set {name} is a {entry['factory']}; only COCO's can be scored")
+        # a one-line entry "coco:annotations.json:images" is a path, too long for a directory name
+        short = Path(name.split(":")[1]).stem if ":" in name else name
+        found[short] = COCODataset(**entry["args"])
+    return found
+
+
+def _write(target: Path, results: "DatasetResults", scores: "dict[str, COCOScores]") -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for kind, found in results.by_kind().items():
+        (target / f"{kind}.json").write_text(json.dumps(found))
+    summary = {kind: {**score.metrics, "backend": score.backend} for kind, score in scores.items()}
+    (target / "coco_results.json").write_text(json.dumps(summary, indent=2))
+    with (target / "per_class.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", *(f"{kind}_AP" for kind in scores)])
+        columns = [score.per_class for score in scores.values()]
+        writer.writerows([name, *(column[name] for column in columns)] for name in columns[0])
+
+
+def _report(
+    name: str,
+    dataset: "COCODataset",
+    results: "DatasetResults",
+    scores: "dict[str, COCOScores]",
+    target: Path,
+) -> str:
+    from maskrcnn_lib.evaluation.tables import overall_table, per_class_table
+
+    count = max(1, len(dataset))
+    speed = ", ".join(f"{part} {1e3 * s / count:.1f}" for part, s in results.seconds.items())
+    backend = next(iter(scores.values())).backend
+    return "\n".join(
+        [
+            per_class_table({kind: score.per_class for kind, score in scores.items()}),
+            "",
+            f"{name}: {len(dataset)} images, {len(results.bbox)} detections, scored by {backend}",
+            overall_table(list(scores.values())),
+            f"milliseconds per image: {speed}",
+            f"written to {target}",
+        ]
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
+    parser.add_argument("--config-file", required=True, metavar="F", help="config name or file")
+    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    parser.add_argument("--test-json", metavar="J", help="COCO annotation file")
+    parser.add_argument("--test-images", metavar="DIR", help="directory of its images")
+    parser.add_argument("--output", metavar="DIR", help="default: OUTPUT_DIR/inference")
+    parser.add_argument("--backend", default="auto", help="pycocotools, hotcoco, faster-coco-eval")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 0."""
+    measure(
+        args.config_file,
+        weights=args.weights,
+        annotations=args.test_json,
+        images=args.test_images,
+        output=args.output,
+        backend=args.backend,
+        batch_size=args.batch_size,
+        overrides=args.opts,
+    )
+    return 0
