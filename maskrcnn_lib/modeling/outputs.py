@@ -1,0 +1,56 @@
+"""What the parts of the detector hand to each other: batched tensors of fixed size with a mask.
+
+``N`` is the number of images, ``R`` and ``D`` the number of slots per image. Valid slots come
+first and are sorted by score, highest first; the others hold zeros.
+"""
+
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
+
+
+class Proposals(NamedTuple):
+    """Regions that may hold an object.
+
+    Attributes:
+        boxes: (N, R, 4) float32, xyxy in pixels of the resized image.
+        scores: (N, R) float32, objectness in 0..1.
+        valid: (N, R) bool, which slots are used.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+class Detections(NamedTuple):
+    """Objects found.
+
+    Attributes:
+        boxes: (N, D, 4) float32, xyxy in pixels of the resized image.
+        scores: (N, D) float32 in 0..1.
+        labels: (N, D) int64, 1..K; 0 in unused slots.
+        valid: (N, D) bool, which slots are used.
+        masks: (N, D, M, M) float32 probabilities inside the box, None without a mask head.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    valid: Tensor
+    masks: Tensor | None = None
+
+
+Slots = TypeVar("Slots", Proposals, Detections)
+
+
+def drop_unused_slots(slots: Slots) -> Slots:
+    """Cuts the slots to the largest number that an image of the batch uses.
+
+    On the CPU this saves the heads' work on empty slots. On other devices it returns the slots as
+    they are: to know the number, the host would have to wait for the device.
+    """
+    if slots.valid.device.type != "cpu":
+        return slots
+    used = int(slots.valid.sum(dim=1).max()) if len(slots.valid) else 0
+    return type(slots)(*(None if field is None else field[:, :used] for field in slots))

@@ -1,0 +1,1 @@
+"""Heads that look at each proposed region: boxes and classes, masks."""

@@ -1,0 +1,1 @@
+"""Box head: class and exact box of each proposal."""

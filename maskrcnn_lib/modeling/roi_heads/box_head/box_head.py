@@ -1,0 +1,93 @@
+"""The box head: pooled regions in, detections out (Faster R-CNN paper)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.modeling import registry
+from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.outputs import Detections, Proposals
+from maskrcnn_lib.modeling.poolers import boxes_to_rois
+from maskrcnn_lib.modeling.roi_heads.box_head import (
+    roi_box_feature_extractors,  # noqa: F401
+    roi_box_predictors,  # noqa: F401
+)
+from maskrcnn_lib.modeling.roi_heads.box_head.inference import select_detections
+
+
+class ROIBoxHead(nn.Module):
+    """Classifies the proposals and refines their boxes.
+
+    Args:
+        feature_extractor: maps (features, rois) to what the predictor reads.
+        predictor: maps that to class logits and box offsets.
+        box_coder: turns offsets into boxes.
+        score_threshold: detections score above it.
+        nms_threshold: IoU above which the weaker of two detections of a class is dropped.
+        max_detections: detections that an image keeps; 0 for all.
+        min_size: smallest width and height of a detection in pixels.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: nn.Module,
+        predictor: nn.Module,
+        *,
+        box_coder: BoxCoder,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        max_detections: int = 100,
+        min_size: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.feature_extractor = feature_extractor
+        self.predictor = predictor
+        self.box_coder = box_coder
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.max_detections = max_detections
+        self.min_size = min_size
+
+    def forward(
+        self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor
+    ) -> Detections:
+        """Returns the detections of each image, without masks.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            proposals: regions of the N images.
+            image_sizes: (N, 2) heights and widths without padding, in pixels.
+        """
+        x = self.feature_extractor(features, boxes_to_rois(proposals.boxes))
+        class_logits, box_offsets = self.predictor(x)
+        return select_detections(
+            class_logits,
+            box_offsets,
+            proposals,
+            image_sizes,
+            box_coder=self.box_coder,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+            max_detections=self.max_detections,
+            min_size=self.min_size,
+        )
+
+
+def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
+    """The box head that ``MODEL.ROI_BOX_HEAD`` and ``MODEL.ROI_HEADS`` describe."""
+    head, common = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
+    feature_extractor = registry.ROI_BOX_FEATURE_EXTRACTORS[head.FEATURE_EXTRACTOR](
+        cfg, in_channels
+    )
+    predictor = registry.ROI_BOX_PREDICTOR[head.PREDICTOR](cfg, feature_extractor.out_channels)
+    return ROIBoxHead(
+        feature_extractor,
+        predictor,
+        box_coder=BoxCoder(tuple(common.BBOX_REG_WEIGHTS)),
+        score_threshold=common.SCORE_THRESH,
+        nms_threshold=common.NMS,
+        max_detections=common.DETECTIONS_PER_IMG,
+        min_size=get_dialect(cfg.MODEL.DIALECT).min_detection_size,
+    )

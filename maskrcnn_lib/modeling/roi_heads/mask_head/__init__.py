@@ -1,0 +1,1 @@
+"""Mask head: the outline of each detection."""

@@ -1,0 +1,58 @@
+"""The mask head: detections in, a probability map inside each box out (Mask R-CNN paper)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from maskrcnn_lib.modeling import registry
+from maskrcnn_lib.modeling.outputs import Detections
+from maskrcnn_lib.modeling.poolers import boxes_to_rois
+from maskrcnn_lib.modeling.roi_heads.mask_head import (
+    roi_mask_feature_extractors,  # noqa: F401
+    roi_mask_predictors,  # noqa: F401
+)
+
+
+class ROIMaskHead(nn.Module):
+    """Outlines the detections, each in the channel of its class.
+
+    Args:
+        feature_extractor: maps (features, rois) to maps (K, C, M, M).
+        predictor: maps those and one label per region to logits (K, M', M').
+    """
+
+    def __init__(self, feature_extractor: nn.Module, predictor: nn.Module) -> None:
+        super().__init__()
+        self.feature_extractor = feature_extractor
+        self.predictor = predictor
+
+    def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
+        """Returns the detections with their masks.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            detections: the box head's output for the N images.
+        """
+        x = self.feature_extractor(features, boxes_to_rois(detections.boxes))
+        logits = self.predictor(x, detections.labels.flatten())
+        masks = logits.float().sigmoid().unflatten(0, detections.labels.shape)
+        return detections._replace(masks=masks)
+
+
+def build_roi_mask_head(
+    cfg: CfgNode, in_channels: int, *, shared_extractor: nn.Module | None = None
+) -> ROIMaskHead:
+    """The mask head that ``MODEL.ROI_MASK_HEAD`` describes.
+
+    Args:
+        cfg: the whole config.
+        in_channels: channels of the backbone's feature maps.
+        shared_extractor: the box head's feature extractor, where both heads share it.
+    """
+    head = cfg.MODEL.ROI_MASK_HEAD
+    extractor = shared_extractor
+    if extractor is None:
+        extractor = registry.ROI_MASK_FEATURE_EXTRACTORS[head.FEATURE_EXTRACTOR](cfg, in_channels)
+    predictor = registry.ROI_MASK_PREDICTOR[head.PREDICTOR](cfg, extractor.out_channels)
+    return ROIMaskHead(extractor, predictor)

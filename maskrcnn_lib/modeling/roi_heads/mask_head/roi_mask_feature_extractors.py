@@ -1,0 +1,81 @@
+"""From regions of the feature maps to what the mask predictor reads."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from maskrcnn_lib.modeling import registry
+from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_mask_feature
+from maskrcnn_lib.modeling.make_layers import init_kaiming_normal, make_conv
+from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
+from maskrcnn_lib.modeling.roi_heads.box_head.roi_box_feature_extractors import (
+    BlocksROIFeatureExtractor,
+    build_resnet_extractor,
+)
+
+# In C4 models the mask head works on the same features as the box head.
+registry.ROI_MASK_FEATURE_EXTRACTORS.register(
+    "ResNet50Conv5ROIFeatureExtractor", build_resnet_extractor
+)
+
+
+class MaskRCNNFPNFeatureExtractor(nn.Module):
+    """3x3 convolutions on each region, named ``mask_fcn1``, ``mask_fcn2``, ...
+
+    Args:
+        pooler: cuts the regions out.
+        in_channels: channels of the feature maps.
+        channels: output channels of each convolution.
+        dilation: of all convolutions.
+    """
+
+    def __init__(
+        self, pooler: Pooler, in_channels: int, *, channels: Sequence[int], dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.pooler = pooler
+        self.layer_names = [f"mask_fcn{index}" for index in range(1, len(channels) + 1)]
+        for name, width in zip(self.layer_names, channels, strict=True):
+            layer = make_conv(in_channels, width, dilation=dilation, init=init_kaiming_normal)
+            self.add_module(name, layer)
+            in_channels = width
+        self.out_channels = in_channels
+
+    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Returns (K, out_channels, P, P).
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            rois: (K, 5) index of the image, then xyxy in pixels.
+        """
+        x = self.pooler(features, rois)
+        for name in self.layer_names:
+            x = F.relu(getattr(self, name)(x))
+        return x
+
+
+@registry.ROI_MASK_FEATURE_EXTRACTORS.register("MaskRCNNFPNFeatureExtractor")
+def build_mask_fpn_extractor(cfg: CfgNode, in_channels: int) -> MaskRCNNFPNFeatureExtractor:
+    """One convolution per entry of ``MODEL.ROI_MASK_HEAD.CONV_LAYERS``."""
+    head = cfg.MODEL.ROI_MASK_HEAD
+    if head.USE_GN:
+        raise ValueError(
+            "MODEL.ROI_MASK_HEAD.USE_GN: group norm in the mask head is not available in this "
+            "version; set it to False"
+        )
+    return MaskRCNNFPNFeatureExtractor(
+        build_pooler(cfg, "ROI_MASK_HEAD"),
+        in_channels,
+        channels=head.CONV_LAYERS,
+        dilation=head.DILATION,
+    )
+
+
+@registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNetV3.mask_head")
+def build_fbnetv3_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
+    """The mask blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
+    blocks = build_fbnetv3_mask_feature(in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY)
+    pooler = build_pooler(cfg, "ROI_MASK_HEAD")
+    return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)

@@ -1,0 +1,77 @@
+"""Last layers of the mask head: one map of logits per class, or that of one class alone."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from maskrcnn_lib.modeling import registry
+
+
+class Conv1x1MaskPredictor(nn.Module):
+    """A 1x1 convolution with one output channel per class.
+
+    Args:
+        in_channels: channels of a region's map.
+        num_classes: classes including background, which is class 0.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.mask_fcn_logits = nn.Conv2d(in_channels, num_classes, kernel_size=1)
+        nn.init.kaiming_normal_(self.mask_fcn_logits.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.mask_fcn_logits.bias)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns (K, num_classes, M, M) logits, or (K, M, M) of one class per region.
+
+        Args:
+            x: (K, in_channels, M, M).
+            labels: (K,) int64, the class whose logits are wanted; None for all classes.
+        """
+        if labels is None:
+            return self.mask_fcn_logits(x)
+        weight = self.mask_fcn_logits.weight[labels].flatten(1)  # (K, C)
+        logits = torch.einsum("kchw,kc->khw", x, weight)
+        return logits + self.mask_fcn_logits.bias[labels][:, None, None]
+
+
+class DeconvMaskPredictor(Conv1x1MaskPredictor):
+    """Doubles the resolution before the 1x1 convolution.
+
+    Args:
+        in_channels: channels of a region's map.
+        num_classes: classes including background, which is class 0.
+        hidden_channels: channels between the two layers.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, hidden_channels: int) -> None:
+        super().__init__(hidden_channels, num_classes)
+        self.conv5_mask = nn.ConvTranspose2d(in_channels, hidden_channels, kernel_size=2, stride=2)
+        nn.init.kaiming_normal_(self.conv5_mask.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.conv5_mask.bias)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns (K, num_classes, 2 * M, 2 * M) logits, or (K, 2 * M, 2 * M) of one class each.
+
+        Args:
+            x: (K, in_channels, M, M).
+            labels: (K,) int64, the class whose logits are wanted; None for all classes.
+        """
+        return super().forward(F.relu(self.conv5_mask(x)), labels)
+
+
+@registry.ROI_MASK_PREDICTOR.register("MaskRCNNConv1x1Predictor")
+def build_conv1x1_mask_predictor(cfg: CfgNode, in_channels: int) -> Conv1x1MaskPredictor:
+    """A predictor that keeps the resolution of the features."""
+    return Conv1x1MaskPredictor(in_channels, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
+
+
+@registry.ROI_MASK_PREDICTOR.register("MaskRCNNC4Predictor")
+def build_deconv_mask_predictor(cfg: CfgNode, in_channels: int) -> DeconvMaskPredictor:
+    """A predictor that doubles the resolution, for C4 and FPN heads alike."""
+    return DeconvMaskPredictor(
+        in_channels,
+        cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES,
+        hidden_channels=cfg.MODEL.ROI_MASK_HEAD.CONV_LAYERS[-1],
+    )

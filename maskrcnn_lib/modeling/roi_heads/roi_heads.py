@@ -1,0 +1,78 @@
+"""All heads that work on regions, as one module."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from maskrcnn_lib.modeling.outputs import Detections, Proposals
+from maskrcnn_lib.modeling.roi_heads.box_head.box_head import ROIBoxHead, build_roi_box_head
+from maskrcnn_lib.modeling.roi_heads.mask_head.mask_head import ROIMaskHead, build_roi_mask_head
+
+
+class CombinedROIHeads(nn.Module):
+    """The box head, and the mask head on what it finds.
+
+    Args:
+        box: finds classes and boxes.
+        mask: outlines the detections; None for Faster R-CNN.
+    """
+
+    def __init__(self, box: ROIBoxHead, mask: ROIMaskHead | None = None) -> None:
+        super().__init__()
+        self.box = box
+        self.mask = mask
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        proposals: Proposals,
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> Detections:
+        """Returns the detections of each image.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            proposals: regions of the N images.
+            image_sizes: per image, height and width without padding, in pixels.
+        """
+        sizes = torch.tensor(image_sizes, device=proposals.boxes.device)
+        detections = self.box(features, proposals, sizes)
+        if self.mask is not None:
+            detections = self.mask(features, detections)
+        return detections
+
+
+def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
+    """The heads that the config switches on.
+
+    Args:
+        cfg: the whole config.
+        in_channels: channels of the backbone's feature maps.
+    """
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ValueError(
+            "MODEL.KEYPOINT_ON: the keypoint head is not available in this version; set it to False"
+        )
+    box = build_roi_box_head(cfg, in_channels)
+    mask = None
+    if cfg.MODEL.MASK_ON:
+        shared = _shared_extractor(cfg, box)
+        mask = build_roi_mask_head(cfg, in_channels, shared_extractor=shared)
+    return CombinedROIHeads(box, mask)
+
+
+def _shared_extractor(cfg: CfgNode, box: ROIBoxHead) -> nn.Module | None:
+    """The box head's extractor where the config lets the mask head use it."""
+    mask_settings = cfg.MODEL.ROI_MASK_HEAD
+    if not mask_settings.SHARE_BOX_FEATURE_EXTRACTOR:
+        return None
+    names = cfg.MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR, mask_settings.FEATURE_EXTRACTOR
+    if names[0] != names[1]:
+        raise ValueError(
+            f"MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR is {names[0]!r} and that of ROI_MASK_HEAD is "
+            f"{names[1]!r}: different extractors cannot be shared; set "
+            "MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR to False"
+        )
+    return box.feature_extractor

@@ -1,0 +1,74 @@
+"""From objectness and offsets of all anchors to the proposals of each image."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maskrcnn_lib.layers.nms import batched_nms_fixed
+from maskrcnn_lib.modeling.box_coder import BoxCoder, clip_boxes
+from maskrcnn_lib.modeling.outputs import Proposals, drop_unused_slots
+
+
+def select_proposals(
+    anchors: Sequence[Tensor],
+    objectness: Sequence[Tensor],
+    offsets: Sequence[Tensor],
+    image_sizes: Tensor,
+    *,
+    box_coder: BoxCoder,
+    pre_nms_top_n: int,
+    post_nms_top_n: int,
+    max_proposals: int,
+    nms_threshold: float,
+    min_size: float,
+) -> Proposals:
+    """Takes the best anchors of each level, decodes them and thins them out level by level.
+
+    All images are worked on together; nothing waits for the device.
+
+    Args:
+        anchors: per level (A, 4), xyxy in pixels.
+        objectness: per level (N, A) logits.
+        offsets: per level (N, A, 4).
+        image_sizes: (N, 2) heights and widths without padding, in pixels.
+        box_coder: turns offsets into boxes.
+        pre_nms_top_n: anchors that each level sends into NMS.
+        post_nms_top_n: proposals that a level keeps after NMS.
+        max_proposals: proposals that an image keeps.
+        nms_threshold: of two proposals of a level that overlap more, the better one stays.
+        min_size: width and height that a proposal must have after clipping to its image; empty
+            ones are dropped in any case.
+    """
+    level_logits, level_boxes = [], []
+    for level_anchors, logits, level_offsets in zip(anchors, objectness, offsets, strict=True):
+        count = min(pre_nms_top_n, logits.shape[1])
+        logits, chosen = logits.float().topk(count, dim=1)  # (N, k); sigmoid keeps the order
+        chosen_offsets = level_offsets.gather(1, chosen[:, :, None].expand(-1, -1, 4))
+        level_boxes.append(box_coder.decode(chosen_offsets, level_anchors[chosen]))
+        level_logits.append(logits)
+    scores = torch.cat(level_logits, dim=1).sigmoid()  # (N, K)
+    boxes = clip_boxes(torch.cat(level_boxes, dim=1), image_sizes)  # (N, K, 4)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    usable = ((sides >= min_size) & (sides > 0)).all(dim=-1)
+    levels = [
+        torch.full((logits.shape[1],), level, dtype=torch.int64, device=boxes.device)
+        for level, logits in enumerate(level_logits)
+    ]
+    chosen, counts = batched_nms_fixed(
+        boxes,
+        scores.masked_fill(~usable, -torch.inf),
+        torch.cat(levels).expand(len(boxes), -1),
+        nms_threshold,
+        max_output=min(max_proposals, scores.shape[1]),
+        max_per_group=post_nms_top_n,
+    )
+    valid = torch.arange(chosen.shape[1], device=boxes.device) < counts[:, None]
+    boxes = boxes.gather(1, chosen[:, :, None].expand(-1, -1, 4))
+    return drop_unused_slots(
+        Proposals(
+            boxes.masked_fill(~valid[:, :, None], 0.0),
+            scores.gather(1, chosen).masked_fill(~valid, 0.0),
+            valid,
+        )
+    )

@@ -1,0 +1,187 @@
+"""The region proposal network: head, anchors and the choice of proposals (Faster R-CNN paper)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from maskrcnn_lib.modeling import registry
+from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_rpn_feature
+from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.outputs import Proposals
+from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, build_anchor_generator
+from maskrcnn_lib.modeling.rpn.inference import select_proposals
+from maskrcnn_lib.structures.image_list import ImageList
+
+# Offsets of the RPN are not scaled in any of the toolboxes.
+RPN_CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+class RPNHead(nn.Module):
+    """A shared convolution, then objectness and offsets for each anchor of each position.
+
+    Args:
+        in_channels: channels of the feature maps.
+        num_anchors: anchors per position, the same on all levels.
+    """
+
+    def __init__(self, in_channels: int, num_anchors: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, in_channels, kernel_size=3, padding=1)
+        self.cls_logits = nn.Conv2d(in_channels, num_anchors, kernel_size=1)
+        self.bbox_pred = nn.Conv2d(in_channels, num_anchors * 4, kernel_size=1)
+        for layer in (self.conv, self.cls_logits, self.bbox_pred):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns per level objectness logits (N, A, H, W) and offsets (N, A * 4, H, W).
+
+        Args:
+            features: maps (N, in_channels, H, W), finest first.
+        """
+        hidden = [F.relu(self.conv(feature)) for feature in features]
+        return [self.cls_logits(x) for x in hidden], [self.bbox_pred(x) for x in hidden]
+
+
+class FBNetV3RPNHead(nn.Module):
+    """The RPN head of D2Go: inverted residuals, then objectness and offsets.
+
+    Args:
+        rpn_feature: blocks that map (N, C, H, W) to (N, in_channels, H, W).
+        in_channels: channels that the blocks return.
+        num_anchors: anchors per position.
+    """
+
+    def __init__(self, rpn_feature: nn.Module, in_channels: int, num_anchors: int) -> None:
+        super().__init__()
+        self.rpn_feature = rpn_feature
+        self.cls_logits = nn.Conv2d(in_channels, num_anchors, kernel_size=1)
+        self.bbox_pred = nn.Conv2d(in_channels, num_anchors * 4, kernel_size=1)
+        for layer in (self.cls_logits, self.bbox_pred):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns per level objectness logits (N, A, H, W) and offsets (N, A * 4, H, W)."""
+        hidden = [self.rpn_feature(feature) for feature in features]
+        return [self.cls_logits(x) for x in hidden], [self.bbox_pred(x) for x in hidden]
+
+
+class RPNModule(nn.Module):
+    """Proposes regions of each image from the backbone's feature maps.
+
+    Args:
+        head: maps feature maps to objectness and offsets, as ``RPNHead`` does.
+        anchor_generator: the reference boxes of each level.
+        pre_nms_top_n: anchors that each level sends into NMS.
+        post_nms_top_n: proposals that a level keeps after NMS.
+        max_proposals: proposals that an image keeps.
+        nms_threshold: IoU above which the weaker of two proposals of a level is dropped.
+        min_size: smallest width and height of a proposal in pixels.
+        box_coder: turns offsets into boxes; by default with weights 1.
+    """
+
+    def __init__(
+        self,
+        head: nn.Module,
+        anchor_generator: AnchorGenerator,
+        *,
+        pre_nms_top_n: int,
+        post_nms_top_n: int,
+        max_proposals: int,
+        nms_threshold: float,
+        min_size: float = 0.0,
+        box_coder: BoxCoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.anchor_generator = anchor_generator
+        self.pre_nms_top_n = pre_nms_top_n
+        self.post_nms_top_n = post_nms_top_n
+        self.max_proposals = max_proposals
+        self.nms_threshold = nms_threshold
+        self.min_size = min_size
+        self.box_coder = box_coder or BoxCoder(RPN_CODER_WEIGHTS)
+
+    def forward(self, images: ImageList, features: Sequence[Tensor]) -> Proposals:
+        """Returns the proposals of each image, clipped to the image without its padding.
+
+        Args:
+            images: the padded batch; its tensors give the padded size.
+            features: the backbone's maps (N, C, H, W), finest first.
+        """
+        objectness, offsets = self.head(features)
+        padded_height, padded_width = images.tensors.shape[-2:]
+        device = features[0].device
+        anchors = self.anchor_generator(
+            [(feature.shape[-2], feature.shape[-1]) for feature in features],
+            (padded_height, padded_width),
+            device,
+        )
+        return select_proposals(
+            anchors,
+            [_flatten_anchors(level, 1).squeeze(-1) for level in objectness],
+            [_flatten_anchors(level, 4) for level in offsets],
+            torch.tensor(images.image_sizes, device=device),
+            box_coder=self.box_coder,
+            pre_nms_top_n=self.pre_nms_top_n,
+            post_nms_top_n=self.post_nms_top_n,
+            max_proposals=self.max_proposals,
+            nms_threshold=self.nms_threshold,
+            min_size=self.min_size,
+        )
+
+
+def _flatten_anchors(head_output: Tensor, values: int) -> Tensor:
+    """(N, A * values, H, W) -> (N, H * W * A, values); a view where the memory is channels_last."""
+    count = len(head_output)
+    return head_output.permute(0, 2, 3, 1).reshape(count, -1, values)
+
+
+@registry.RPN_HEADS.register("SingleConvRPNHead")
+def build_single_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> RPNHead:
+    """The head of Faster R-CNN."""
+    return RPNHead(in_channels, num_anchors)
+
+
+@registry.RPN_HEADS.register("FBNetV3.rpn_head")
+def build_fbnetv3_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> FBNetV3RPNHead:
+    """The head of D2Go's FBNetV3 models."""
+    rpn_feature = build_fbnetv3_rpn_feature(in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY)
+    return FBNetV3RPNHead(rpn_feature, rpn_feature.out_channels, num_anchors)
+
+
+def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
+    """The region proposal network that ``MODEL.RPN`` describes.
+
+    Args:
+        cfg: the whole config.
+        in_channels: channels of the backbone's feature maps.
+    """
+    if cfg.MODEL.RETINANET_ON:
+        raise ValueError(
+            "MODEL.RETINANET_ON: RetinaNet is not available in this version; set it to False"
+        )
+    settings = cfg.MODEL.RPN
+    anchor_generator = build_anchor_generator(cfg)
+    per_location = set(anchor_generator.num_anchors_per_location())
+    if len(per_location) != 1:
+        raise ValueError(
+            "MODEL.RPN.ANCHOR_SIZES gives the levels different numbers of anchors "
+            f"{sorted(per_location)}, but one head serves all levels"
+        )
+    head = registry.RPN_HEADS[settings.RPN_HEAD](cfg, in_channels, per_location.pop())
+    # maskrcnn-benchmark limits the sum over the levels only where there are levels to sum up.
+    merged = settings.FPN_POST_NMS_TOP_N_TEST if settings.USE_FPN else settings.POST_NMS_TOP_N_TEST
+    return RPNModule(
+        head,
+        anchor_generator,
+        pre_nms_top_n=settings.PRE_NMS_TOP_N_TEST,
+        post_nms_top_n=settings.POST_NMS_TOP_N_TEST,
+        max_proposals=merged,
+        nms_threshold=settings.NMS_THRESH,
+        min_size=settings.MIN_SIZE,
+    )
