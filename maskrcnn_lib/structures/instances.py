@@ -191,3 +191,36 @@ class FieldsMixin:
             name: value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
             for name, value in self.extra_fields.items()
         }
+
+
+def cat_fields(parts: Sequence[FieldsMixin]) -> dict[str, Any]:
+    """Joins the fields of several containers that have the same fields.
+
+    Raises:
+        ValueError: the sets of field names differ.
+        TypeError: a field of a kind that cannot be joined.
+    """
+    names = parts[0].fields()
+    for i, part in enumerate(parts):
+        if set(part.fields()) != set(names):
+            raise ValueError(
+                f"all parts need the same fields: the first has {sorted(names)}, "
+                f"number {i} has {sorted(part.fields())}"
+            )
+    return {name: _cat_values(name, [part.extra_fields[name] for part in parts]) for name in names}
+
+
+def _cat_values(name: str, values: list[Any]) -> Any:
+    """One field of several containers, end to end."""
+    first = values[0]
+    if len({type(value) for value in values}) == 1:
+        if isinstance(first, Tensor):
+            return torch.cat(values)
+        if isinstance(first, np.ndarray):
+            return np.concatenate(values)
+        if isinstance(first, list | tuple):
+            return type(first)(entry for value in values for entry in value)
+        if hasattr(first, "cat"):
+            return type(first).cat(values)
+    kinds = sorted({type(value).__name__ for value in values})
+    raise TypeError(f"field {name!r} cannot be joined from {kinds}")
