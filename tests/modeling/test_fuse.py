@@ -1,0 +1,105 @@
+"""Folding frozen norms into weights changes neither values nor gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.modeling.backbone.resnet import ResNet
+from maskrcnn_lib.modeling.fuse import conv_frozen_norm, conv_norm, fuse_frozen_norms
+
+
+def random_norm(channels, dtype=torch.float32):
+    norm = FrozenBatchNorm2d(channels)
+    norm.weight.uniform_(0.5, 1.5)
+    norm.bias.normal_()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2.0)
+    return norm.to(dtype)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_folded_call_equals_convolution_then_norm(bias, groups):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=2, dilation=2, groups=groups, bias=bias).double()
+    norm = random_norm(6, torch.float64)
+    x = torch.randn(2, 4, 9, 7, dtype=torch.float64)
+    folded, plain = conv_frozen_norm(conv, norm, x), norm(conv(x))
+    torch.testing.assert_close(folded, plain)
+    inputs = list(conv.parameters())
+    weights = torch.randn_like(plain)
+    for mine, reference in zip(
+        torch.autograd.grad((folded * weights).sum(), inputs),
+        torch.autograd.grad((plain * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, reference)
+
+
+def test_gradient_of_the_folded_call_is_right():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 3, 3, bias=False).double()
+    norm = random_norm(3, torch.float64)
+    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+    weight = conv.weight.detach().requires_grad_()
+
+    def call(x, weight):
+        return torch.func.functional_call(
+            Pair(conv, norm), {"conv.weight": weight}, (x,), strict=False
+        )
+
+    assert torch.autograd.gradcheck(call, (x, weight))
+
+
+class Pair(nn.Module):
+    conv_norm_pairs = (("conv", "norm"),)
+
+    def __init__(self, conv, norm):
+        super().__init__()
+        self.conv, self.norm = conv, norm
+
+    def forward(self, x):
+        return conv_norm(self.conv, self.norm, x)
+
+
+def test_trained_norms_are_called_as_they_are():
+    conv, norm = nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4)
+    x = torch.randn(8, 3, 5, 5)
+    # a batch norm in training brings every channel to mean 0
+    assert conv_norm(conv, norm, x).mean((0, 2, 3)).abs().max() < 1e-5
+    assert norm.num_batches_tracked == 1
+
+
+def test_fusing_removes_every_frozen_norm_and_keeps_the_maps():
+    torch.manual_seed(0)
+    model = ResNet((2, 1), (1, 2), res2_out_channels=32, width_per_group=8).eval()
+    for name, norm in list(model.named_modules()):
+        if isinstance(norm, FrozenBatchNorm2d):
+            model.get_submodule(name).load_state_dict(random_norm(norm.weight.numel()).state_dict())
+    x = torch.randn(1, 3, 64, 48)
+    with torch.no_grad():
+        before = model(x)
+        assert fuse_frozen_norms(model) is model
+        after = model(x)
+    assert not any(isinstance(m, FrozenBatchNorm2d) for m in model.modules())
+    for mine, reference in zip(after, before, strict=True):
+        torch.testing.assert_close(mine, reference)
+
+
+def test_fusing_a_sequential_and_a_lone_norm():
+    torch.manual_seed(0)
+    lone = nn.Sequential(nn.ReLU(), random_norm(3))
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), random_norm(3), lone).eval()
+    x = torch.randn(1, 3, 4, 4)
+    before = model(x)
+    fuse_frozen_norms(model)
+    assert isinstance(model[1], nn.Identity)
+    assert isinstance(model[2][1], FrozenBatchNorm2d)
+    torch.testing.assert_close(model(x), before)
+
+
+def test_fused_convolution_keeps_frozen_parameters_frozen():
+    pair = Pair(nn.Conv2d(3, 4, 1, bias=False).requires_grad_(False), random_norm(4))
+    fuse_frozen_norms(pair)
+    assert not pair.conv.bias.requires_grad
