@@ -6,9 +6,10 @@ every torch from 2.11 on: ``_C`` (schemas and CPU kernels) and ``_C_cuda`` (CUDA
 Environment variables:
     MASKRCNN_NO_EXT=1      build neither library; the reference implementations serve
     MASKRCNN_NO_CUDA=1     do not build _C_cuda
-    FORCE_CUDA=1           fail, instead of leaving _C_cuda out, where it cannot be built
+    FORCE_CUDA=1           build _C_cuda although this machine has no GPU; fail where it cannot be
     TORCH_CUDA_ARCH_LIST   GPU generations, such as "8.0;9.0+PTX"; default: the GPUs of this
-                           machine, or all current generations where it has none
+                           machine, or all current generations where it has none. Naming some
+                           builds _C_cuda without a GPU, too
     CUDA_HOME              CUDA toolkit; default: the one that nvcc on the PATH belongs to
     NVCC_FLAGS             additional flags for nvcc
     MAX_JOBS               parallel compilers; default: by processors and memory
@@ -126,7 +127,13 @@ def decide_cuda(cpu, cuda_home):
     if release.group(1) != torch.version.cuda.split(".")[0]:
         reason = f"CUDA toolkit {toolkit} does not fit torch's CUDA {torch.version.cuda}"
         return Decision("_C_cuda", False, reason)
+    if torch.cuda.device_count() == 0 and not gpu_generations_wanted():
+        return Decision("_C_cuda", False, "this machine has no GPU (FORCE_CUDA=1 builds it anyway)")
     return Decision("_C_cuda", True, f"CUDA toolkit {toolkit} in {cuda_home}")
+
+
+def gpu_generations_wanted():
+    return flag("FORCE_CUDA") or bool(os.environ.get("TORCH_CUDA_ARCH_LIST"))
 
 
 def choose_gpu_generations(cuda_home):

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,15 @@ def test_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"{DATA_VARIABLE}={value} is not a directory")
     return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Where the data are said to be at hand, a test that skips for want of them has failed."""
+    report = yield
+    needs_data = "test_data" in getattr(item, "fixturenames", ()) or item.get_closest_marker("data")
+    if os.environ.get(DATA_VARIABLE) and needs_data and report.skipped:
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped although {DATA_VARIABLE} is set: {reason}"
+    return report

@@ -22,10 +22,11 @@ CPU_LIBRARY = "_C"
 CUDA_LIBRARY = "_C_cuda"
 _SUFFIXES = (".abi3.so", ".so", ".dylib", ".pyd")
 _PACKAGE = Path(__file__).resolve().parents[1]
-_HOW_TO_BUILD = (
-    "To build it, run `pip install --no-build-isolation -e .` (or `python setup.py build_ext "
-    "--inplace`) in a checkout of maskrcnn_lib; `maskrcnn checks` shows the environment."
-)
+_BUILD = "`pip install --no-build-isolation -e .` in a checkout of maskrcnn_lib"
+_HOW_TO_BUILD = {
+    CPU_LIBRARY: f"{_BUILD} builds it",
+    CUDA_LIBRARY: f"{_BUILD}, with FORCE_CUDA=1 on a machine that has nvcc but no GPU, builds it",
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,13 @@ class _Libraries:
             return True
         message = f"maskrcnn_lib's compiled library {name} is not in use: {status.reason}"
         if os.environ.get("MASKRCNN_REQUIRE_OPS", "0") not in ("", "0"):
-            raise ImportError(f"{message}. MASKRCNN_REQUIRE_OPS is set. {_HOW_TO_BUILD}")
+            raise ImportError(f"{message}; {_HOW_TO_BUILD[name]}. MASKRCNN_REQUIRE_OPS is set.")
         with self._lock:
             first = name not in self._warned
             self._warned.add(name)
         if first:
-            text = f"{message}. Slow reference implementations serve instead. {_HOW_TO_BUILD}"
+            consequence = "Slow reference implementations serve instead."
+            text = f"{message}; {_HOW_TO_BUILD[name]}. {consequence}"
             warnings.warn(text, RuntimeWarning, stacklevel=4)
         return False
 

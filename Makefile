@@ -1,0 +1,66 @@
+# make demo        detection on the photos of demo/images (or IMAGES=...), into demo/output
+# make test        the tests (PYTEST_ARGS=... for pytest)
+# make lint        style of Python and C++
+# make cuda-check  compile all CUDA code for one GPU generation, warnings are errors
+# make asan        operator tests under the address sanitizer
+# make clean       remove the virtual environment and everything built
+#
+# Everything is installed into .venv, by PYTHON.
+
+PYTHON ?= python3
+VENV ?= .venv
+IMAGES ?= demo/images
+OUTPUT ?= demo/output
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+CXX ?= c++
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CSRC := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+HAS_NVCC := $(or $(shell command -v nvcc),$(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+
+.PHONY: demo test install lint cuda-check asan clean
+
+demo: $(INSTALLED)
+	$(BIN)/maskrcnn predict $(IMAGES) --output $(OUTPUT) $(DEMO_ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+install: $(INSTALLED)
+
+# torch and torchvision are named in one command, so that pip chooses two that fit each other.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install "setuptools>=77" wheel ninja "torch>=2.11" torchvision
+
+$(INSTALLED): $(BIN)/python pyproject.toml setup.py $(CSRC)
+	$(BIN)/python -m pip install --no-build-isolation -e ".[dev]"
+	touch $@
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(CSRC); \
+	else echo "clang-format is not installed: the style of csrc/ is not checked"; fi
+
+cuda-check: $(INSTALLED)
+ifeq ($(HAS_NVCC),)
+	@echo "cuda-check: skipped, there is no nvcc on this machine"
+else
+	FORCE_CUDA=1 MASKRCNN_NO_CUDA=0 TORCH_CUDA_ARCH_LIST=9.0 NVCC_FLAGS="-Werror all-warnings" \
+	  $(BIN)/python setup.py build_ext --build-lib build/cuda-check --build-temp build/cuda-check-temp
+	.ci/check_symbols build/cuda-check/maskrcnn_lib/*.so
+endif
+
+asan: $(INSTALLED)
+	SANITIZE=address MASKRCNN_NO_CUDA=1 \
+	  $(BIN)/python setup.py build_ext --build-lib build/asan --build-temp build/asan-temp
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  MASKRCNN_LIBRARY_DIR=build/asan/maskrcnn_lib MASKRCNN_REQUIRE_OPS=1 \
+	  $(BIN)/python -m pytest tests/layers -q $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo/output maskrcnn_lib/*.so

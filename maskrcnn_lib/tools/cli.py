@@ -1,0 +1,85 @@
+"""The console script ``maskrcnn``; ``python -m maskrcnn_lib.tools.cli`` is the same."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from maskrcnn_lib import __version__
+
+# Sub-command: (module with add_arguments(parser) and run(args), what it does). A module is imported
+# only when its sub-command is chosen.
+COMMANDS = {
+    "predict": ("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
+    "test": ("maskrcnn_lib.tools.test_net", "evaluate a model on a dataset"),
+    "checks": ("maskrcnn_lib.tools.checks", "show the environment and the compiled libraries"),
+}
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one sub-command.
+
+    Args:
+        argv: the arguments after the program's name; default: those of this process.
+
+    Returns:
+        the exit code: the sub-command's own, 1 for an error in what the user gave, 2 for wrong
+        usage.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else USAGE_ERROR
+    if arguments[0] == "--version":
+        print(f"maskrcnn_lib {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COMMANDS)}"
+        print(f"maskrcnn: there is no sub-command {name!r}; {advice}", file=sys.stderr)
+        return USAGE_ERROR
+    return _run(name, arguments[1:])
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    module_name, _ = COMMANDS[name]
+    module = import_module(module_name)
+    parser = argparse.ArgumentParser(prog=f"maskrcnn {name}", description=module.__doc__)
+    module.add_arguments(parser)
+    try:
+        return module.run(parser.parse_args(arguments))
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        if os.environ.get("MASKRCNN_TRACEBACK", "0") not in ("", "0"):
+            raise
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"maskrcnn {name}: {type(error).__name__}: {text}", file=sys.stderr)
+        print("(MASKRCNN_TRACEBACK=1 shows where this comes from)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: maskrcnn COMMAND ...",
+            "",
+            "Instance segmentation with Mask R-CNN.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`maskrcnn COMMAND --help` shows its options; `maskrcnn --version` shows the version.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The console script: which sub-command runs, and what wrong usage says."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import maskrcnn_lib
+from maskrcnn_lib.tools import cli
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A sub-command ``show`` that runs the function put into it."""
+    module = types.ModuleType("show_module")
+    module.add_arguments = lambda parser: parser.add_argument("number", type=int)
+    module.run = lambda args: args.number
+    monkeypatch.setitem(sys.modules, "show_module", module)
+    monkeypatch.setattr(cli, "COMMANDS", {"show": ("show_module", "show a number")})
+    return module
+
+
+def test_exit_code_is_the_sub_command_s(command):
+    assert cli.main(["show", "5"]) == 5
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, KeyError])
+def test_error_of_the_user_is_one_line_and_exit_1(command, error, capsys):
+    def fail(args):
+        raise error("no weights there")
+
+    command.run = fail
+    assert cli.main(["show", "5"]) == 1
+    assert f"maskrcnn show: {error.__name__}: no weights there" in capsys.readouterr().err
+
+
+def test_traceback_of_a_user_error_on_request(command, monkeypatch):
+    def fail(args):
+        raise ValueError("deep")
+
+    command.run = fail
+    monkeypatch.setenv("MASKRCNN_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="deep"):
+        cli.main(["show", "5"])
+
+
+def test_unknown_sub_command_names_its_neighbour(capsys):
+    assert cli.main(["chekcs"]) == 2
+    assert "did you mean 'checks'?" in capsys.readouterr().err
+
+
+def test_hopeless_sub_command_lists_all(capsys):
+    assert cli.main(["zzz"]) == 2
+    assert "choose from predict, test, checks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["-h"], 0)])
+def test_help_lists_sub_commands(arguments, code, capsys):
+    assert cli.main(arguments) == code
+    text = capsys.readouterr().out
+    assert all(name in text and description in text for name, (_, description) in COMMANDS.items())
+
+
+COMMANDS = dict(cli.COMMANDS)
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"maskrcnn_lib {maskrcnn_lib.__version__}\n"
+
+
+def test_module_runs_like_the_script():
+    command = [sys.executable, "-m", "maskrcnn_lib.tools.cli", "checks"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "_C_cuda" in result.stdout
+
+
+def test_checks_exit_code_says_whether_operators_are_in_use(monkeypatch, tmp_path, capsys):
+    from maskrcnn_lib.layers import _library
+
+    monkeypatch.setenv("MASKRCNN_LIBRARY_DIR", str(tmp_path))
+    monkeypatch.setattr(_library, "_libraries", _library._Libraries())
+    assert cli.main(["checks"]) == 0
+    assert cli.main(["checks", "--require-ops"]) == 1
+    assert f"there is no file _C.abi3.so in {tmp_path}" in capsys.readouterr().out
