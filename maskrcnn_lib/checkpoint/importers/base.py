@@ -1,0 +1,145 @@
+"""What all importers share: the result they hand over, and renaming by exact patterns."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from maskrcnn_lib.checkpoint.class_names import coco_class_names
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A pattern that the whole foreign name must match, and the native name (template or function)."""
+
+BOX_PREDICTOR = "roi_heads.box.predictor."
+NORM_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class ImportedWeights:
+    """A checkpoint in the library's own names and layouts.
+
+    Attributes:
+        format: name of the format that was recognised.
+        tensors: native parameter name -> value. Background is class 0, anchors are ratio-major.
+        unmapped: names in the file that the format's mapping does not know.
+        ignored: names in the file that are known and not needed.
+        norm_eps: epsilon that the source adds to running_var of its frozen norm layers.
+        class_names: one name per label with the background at 0, where they are known.
+        dialect: the ``MODEL.DIALECT`` under which the file gives its published numbers.
+        body_only: the names are relative to a ResNet body ("stem.conv1.weight"), whose place in the
+            model is to be found; so it is with files of ImageNet classifiers.
+    """
+
+    format: str
+    tensors: dict[str, Tensor]
+    unmapped: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    norm_eps: float = 0.0
+    class_names: tuple[str, ...] | None = None
+    dialect: str | None = None
+    body_only: bool = False
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """Outcome of ``rename``: what got a native name, what is not needed, what is unknown."""
+
+    tensors: dict[str, Tensor]
+    ignored: list[str]
+    unmapped: list[str]
+
+
+def rename(
+    tensors: dict[str, Tensor], rules: Sequence[Rule], ignored: Iterable[str] = ()
+) -> Renamed:
+    """Gives each tensor the native name of the first rule whose pattern matches its whole name.
+
+    Args:
+        tensors: foreign name -> tensor.
+        rules: tried in order.
+        ignored: patterns of whole names that are known and not needed; tried first.
+
+    Raises:
+        ValueError: two foreign names mean the same native one.
+    """
+    compiled = [(re.compile(pattern), native) for pattern, native in rules]
+    unneeded = [re.compile(pattern) for pattern in ignored]
+    result = Renamed({}, [], [])
+    origin: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        if any(pattern.fullmatch(name) for pattern in unneeded):
+            result.ignored.append(name)
+            continue
+        native = _native_name(name, compiled)
+        if native is None:
+            result.unmapped.append(name)
+            continue
+        if native in origin:
+            raise ValueError(f"{origin[native]!r} and {name!r} both stand for {native!r}")
+        origin[native] = name
+        result.tensors[native] = tensor
+    return result
+
+
+def _native_name(
+    name: str, rules: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
+) -> str | None:
+    for pattern, native in rules:
+        match = pattern.fullmatch(name)
+        if match:
+            return native(match) if callable(native) else match.expand(native)
+    return None
+
+
+def coco_names_for(tensors: dict[str, Tensor]) -> tuple[str, ...] | None:
+    """Returns the COCO names where the box classifier has 81 rows, as COCO models of 80 classes."""
+    weight = tensors.get(BOX_PREDICTOR + "cls_score.weight")
+    names = coco_class_names()
+    return names if weight is not None and len(weight) == len(names) else None
+
+
+def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Moves the background from the last class to class 0, in native names.
+
+    Foreign layout with K classes: ``cls_score`` has K + 1 rows with the background last,
+    ``bbox_pred`` has 4 K rows and the mask logits K channels. Ours has K + 1 of each (times 4), the
+    background first; the rows of the background that nobody uses are zero.
+    """
+    moved = dict(tensors)
+    for suffix in ("weight", "bias"):
+        name = BOX_PREDICTOR + f"cls_score.{suffix}"
+        if name in moved:
+            moved[name] = torch.cat((moved[name][-1:], moved[name][:-1]))
+        for name, rows in (
+            (BOX_PREDICTOR + f"bbox_pred.{suffix}", 4),
+            (f"roi_heads.mask.predictor.mask_fcn_logits.{suffix}", 1),
+        ):
+            if name in moved:
+                value = moved[name]
+                moved[name] = torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
+    return moved
+
+
+def to_ratio_major(tensors: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
+    """Reorders the anchors of the RPN's output channels.
+
+    Args:
+        tensors: weights in native names.
+        order: ``order[i]`` is the position in the file of the anchor that is the i-th of ours.
+    """
+    permuted = dict(tensors)
+    index = torch.as_tensor(order)
+    for layer, values in (("cls_logits", 1), ("bbox_pred", 4)):
+        for suffix in ("weight", "bias"):
+            name = f"rpn.head.{layer}.{suffix}"
+            if name in permuted:
+                value = permuted[name]
+                if len(value) != values * len(index):
+                    raise ValueError(
+                        f"{name} has {len(value)} channels for {len(index)} anchors of {values}"
+                    )
+                per_anchor = value.unflatten(0, (len(index), values))  # (A, values, ...)
+                permuted[name] = per_anchor[index].flatten(0, 1)
+    return permuted

@@ -1,0 +1,133 @@
+"""Detectron's pickles of Caffe2 blobs: detection models and ImageNet classifiers.
+
+Layouts and class order equal ours: background first, anchors ratio-major, BGR input. Its affine
+channel layers are our frozen norm layers with mean 0 and variance 1. A blob ``_[mask]_x`` holds the
+mask head's own copy of ``x``.
+"""
+
+import re
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from maskrcnn_lib.checkpoint.importers.base import (
+    BOX_PREDICTOR,
+    ImportedWeights,
+    Rule,
+    coco_names_for,
+    rename,
+)
+
+FORMAT = "caffe2"
+
+_MARKERS = ("res2_0_branch2a_w", "conv_rpn_w", "conv_rpn_fpn2_w")
+_DETECTION = ("conv_rpn", "rpn_", "cls_score_", "fpn_", "retnet_")
+
+_PARAMETER = {
+    **{"w": "weight", "b": "bias", "s": "weight", "gamma": "weight", "beta": "bias"},
+    **{"running_mean": "running_mean", "running_var": "running_var"},
+}
+_CONV = {"1": "downsample.0", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+_NORM = {"1": "downsample.1", "2a": "bn1", "2b": "bn2", "2c": "bn3"}
+_NORM_BLOB = "(?:bn|gn)_(s|b|gamma|beta|running_mean|running_var)"
+_NATIVE_NORM_WEIGHT = re.compile(r"(.*(?:bn[123]|downsample\.1)\.)weight")
+
+_HEADS: tuple[tuple[str, str], ...] = (
+    ("conv_rpn(?:_fpn2)?", "rpn.head.conv"),
+    ("rpn_cls_logits(?:_fpn2)?", "rpn.head.cls_logits"),
+    ("rpn_bbox_pred(?:_fpn2)?", "rpn.head.bbox_pred"),
+    ("(fc[67])", r"roi_heads.box.feature_extractor.\1"),
+    ("(cls_score|bbox_pred)", BOX_PREDICTOR + r"\1"),
+    (r"_(?:\[mask\]|mask)_fcn(\d+)", r"roi_heads.mask.feature_extractor.mask_fcn\1"),
+    ("(conv5_mask|mask_fcn_logits)", r"roi_heads.mask.predictor.\1"),
+    (r"(conv_fcn\d+)", r"roi_heads.keypoint.feature_extractor.\1"),
+    ("kps_score_lowres", "roi_heads.keypoint.predictor.kps_score_lowres"),
+)
+
+# ImageNet files carry their classifier (X-101 calls it "pred") and biases of the convolutions that
+# are zero; keypoint files a fixed bilinear kernel.
+_IGNORED = (".*_momentum", "(?:fc1000|pred)_[wb]", "kps_score_[wb]")
+_CONV_BIAS = re.compile(r"(?:conv1|res[2-5]_\d+_branch(?:1|2[abc]))_b")
+# Classifiers whose norm was not folded are detectron2's, which reads them with this epsilon.
+_STATISTICS_EPS = 1e-5
+
+
+def recognises(names: Collection[str]) -> bool:
+    """Tells whether these are Detectron's blob names."""
+    return any(marker in names for marker in _MARKERS)
+
+
+def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
+    """Brings Detectron's blobs into native names."""
+    body_only = not any(name.startswith(_DETECTION) for name in tensors)
+    zero_biases = tuple(
+        name for name in tensors if _CONV_BIAS.fullmatch(name) and not tensors[name].any()
+    )
+    renamed = rename(tensors, _rules(tensors, body_only=body_only), (*_IGNORED, *zero_biases))
+    with_statistics = any(name.endswith("running_var") for name in renamed.tensors)
+    with_group_norm = any("_gn_" in name for name in tensors)
+    if not with_statistics and not with_group_norm:
+        renamed.tensors.update(_unit_statistics(renamed.tensors))
+    return ImportedWeights(
+        format=FORMAT,
+        tensors=renamed.tensors,
+        unmapped=renamed.unmapped,
+        ignored=renamed.ignored,
+        norm_eps=_STATISTICS_EPS if with_statistics else 0.0,
+        class_names=coco_names_for(renamed.tensors),
+        dialect=None if body_only else "maskrcnn_benchmark",
+        body_only=body_only,
+    )
+
+
+def _rules(tensors: Collection[str], *, body_only: bool) -> list[Rule]:
+    body = "" if body_only else "backbone.body."
+    # Without a pyramid and without fc6 the last stage is the box head (C4).
+    head_is_res5 = not body_only and not any(name.startswith(("fpn_", "fc6_")) for name in tensors)
+    last_stage = "roi_heads.box.feature_extractor.head." if head_is_res5 else body
+
+    def block(match: re.Match[str], layer: str, parameter: str) -> str:
+        head, stage, index = match["head"], int(match["stage"]), match["block"]
+        home = last_stage if stage == 5 else body
+        if head:
+            home = f"roi_heads.{head}.feature_extractor.head."
+        return f"{home}layer{stage - 1}.{index}.{layer}.{_PARAMETER[parameter]}"
+
+    block_blob = (
+        r"(?:_\[(?P<head>mask|keypoint)\]_)?"
+        r"res(?P<stage>[2-5])_(?P<block>\d+)_branch(?P<branch>1|2[abc])_"
+    )
+    rules: list[Rule] = [
+        ("conv1_w", f"{body}stem.conv1.weight"),
+        (
+            f"(?:res_)?conv1_{_NORM_BLOB}",
+            lambda match: f"{body}stem.bn1.{_PARAMETER[match[1]]}",
+        ),
+        (f"{block_blob}w", lambda match: block(match, _CONV[match["branch"]], "w")),
+        (
+            f"{block_blob}{_NORM_BLOB}",
+            lambda match: block(match, _NORM[match["branch"]], match[match.lastindex]),
+        ),
+        (
+            r"fpn_(inner_)?res([2-5])_\d+_sum(?:_lateral)?_([wb])",
+            lambda match: (
+                f"backbone.fpn.fpn_{'inner' if match[1] else 'layer'}{int(match[2]) - 1}"
+                f".{_PARAMETER[match[3]]}"
+            ),
+        ),
+    ]
+    for blob, native in _HEADS:
+        rules += [(f"{blob}_w", f"{native}.weight"), (f"{blob}_b", f"{native}.bias")]
+    return rules
+
+
+def _unit_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean 0 and variance 1 for each affine layer, which has none of its own."""
+    statistics = {}
+    for name, weight in tensors.items():
+        match = _NATIVE_NORM_WEIGHT.fullmatch(name)
+        if match:
+            statistics[match[1] + "running_mean"] = torch.zeros_like(weight)
+            statistics[match[1] + "running_var"] = torch.ones_like(weight)
+    return statistics

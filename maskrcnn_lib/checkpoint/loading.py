@@ -1,0 +1,244 @@
+"""Loads weights of any known format into a model and says what became of each tensor."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskrcnn_lib.checkpoint import native
+from maskrcnn_lib.checkpoint.files import read_checkpoint
+from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights
+from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR
+from maskrcnn_lib.checkpoint.report import LoadReport
+from maskrcnn_lib.layers import FrozenBatchNorm2d
+
+__all__ = ["LoadReport", "load_weights"]
+
+logger = logging.getLogger(__name__)
+
+_COUNTER = "num_batches_tracked"
+# Where files keep their parameters: maskrcnn-benchmark and detectron2, Detectron, and others.
+_CONTAINERS = ("model", "blobs", "state_dict")
+_EXAMPLES = 3
+
+
+def load_weights(
+    model: nn.Module,
+    path_or_state_dict: str | Path | Mapping[str, Any],
+    *,
+    strict: bool = False,
+    norm_eps: float | None = None,
+) -> LoadReport:
+    """Loads weights of any known format into ``model``, in place.
+
+    The format is recognised by the parameter names inside, never by the file's name. Known are our
+    own files, maskrcnn-benchmark, Detectron (Caffe2), torchvision, detectron2, D2Go, and ResNet
+    classifiers of these for a body. Layouts are converted to ours (class order, anchor order, norm
+    epsilon). Each tensor is matched by its exact name; a table of what was loaded, missing,
+    unexpected and reinitialised is logged and returned.
+
+    Args:
+        model: a module with native parameter names, or any module for weights of its own.
+        path_or_state_dict: a file, the name of weights in the catalog or their URL, or what such a
+            file contains: a dictionary of tensors or numpy arrays.
+        strict: whether any missing, unexpected or reinitialised tensor is an error.
+        norm_eps: the epsilon of the source's frozen norm layers, where it is not its format's usual
+            one (torchvision's 1e-5 is 0 in some of its models).
+
+    Raises:
+        FileNotFoundError: the file cannot be found or fetched.
+        ValueError: the file is damaged or of no known format, nothing in it fits the model, or
+            ``strict`` and something does not; the model is unchanged in all of these cases.
+    """
+    if isinstance(path_or_state_dict, Mapping):
+        source, content = "weights given as a dictionary", path_or_state_dict
+    else:
+        path = resolved(path_or_state_dict)
+        source, content = str(path), read_checkpoint(path)
+    return load_content(model, content, source=source, strict=strict, norm_eps=norm_eps)
+
+
+def resolved(weights: str | Path) -> Path:
+    """Returns the local file behind a path, a name in the catalog, or a URL."""
+    if isinstance(weights, Path):
+        return weights
+    from maskrcnn_lib.checkpoint.download import resolve_weights
+
+    return resolve_weights(weights)
+
+
+def load_content(
+    model: nn.Module,
+    content: Any,
+    *,
+    source: str,
+    strict: bool = False,
+    norm_eps: float | None = None,
+) -> LoadReport:
+    """Does the work of ``load_weights`` for the content of a file that has been read already."""
+    model = native.bare_model(model)
+    targets = model.state_dict(keep_vars=True)
+    weights = _import(content, targets, source)
+    placed, unexpected, repeated = _place(weights, targets, source)
+    fitting = {name: value for name, value in placed.items() if value.shape == targets[name].shape}
+    reinitialised = [name for name in placed if name not in fitting]
+    tied = {id(targets[name]) for name in placed}
+    missing = [
+        name
+        for name, target in targets.items()
+        if id(target) not in tied and not name.endswith(_COUNTER)
+    ]
+    lost = any(name.startswith(BOX_PREDICTOR) for name in (*missing, *reinitialised))
+    report = LoadReport(
+        format=weights.format,
+        loaded=list(fitting),
+        missing=missing,
+        unexpected=sorted(unexpected + weights.unmapped),
+        reinitialised=reinitialised,
+        class_names=None if lost else weights.class_names,
+        ignored=weights.ignored + repeated,
+        dialect=weights.dialect,
+        source=source,
+        shapes={
+            name: (tuple(placed[name].shape), tuple(targets[name].shape)) for name in reinitialised
+        },
+    )
+    if not fitting:
+        raise ValueError(f"nothing in this file fits the model:\n{report}")
+    if strict and not report.complete:
+        raise ValueError(f"the weights do not fit the model exactly:\n{report}")
+    _copy(model, fitting, targets, weights.norm_eps if norm_eps is None else norm_eps)
+    quiet = report.complete or weights.body_only
+    logger.log(logging.INFO if quiet else logging.WARNING, "%s", report)
+    return report
+
+
+def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> ImportedWeights:
+    """Recognises the format of a file's content and converts it to native names and layouts."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{source} holds a {type(content).__name__}, not a dictionary of weights")
+    if native.is_native(content):
+        names = content.get("class_names")
+        return ImportedWeights(
+            format=native.FORMAT,
+            tensors=_tensors(content["model"])[0],
+            class_names=tuple(names) if names else None,
+        )
+    container = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
+    tensors, other = _tensors(content[container] if container else content)
+    if not tensors:
+        raise ValueError(f"{source} holds no tensors; its keys are {sorted(map(str, content))}")
+    if tensors.keys() == targets.keys():
+        return ImportedWeights(format="state_dict", tensors=tensors, ignored=other)
+    for importer in IMPORTERS:
+        if importer.recognises(tensors.keys()):
+            imported = importer.convert(tensors)
+            imported.ignored.extend(other)
+            return imported
+    if not tensors.keys().isdisjoint(targets):
+        return ImportedWeights(format="state_dict", tensors=tensors, ignored=other)
+    raise ValueError(
+        f"{source} is of no known format: it holds {_some(tensors)}, the model {_some(targets)}"
+    )
+
+
+def _tensors(mapping: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """Splits a dictionary into tensors, without a prefix "module." common to all, and the rest."""
+    tensors = {name: _tensor(value) for name, value in mapping.items() if _is_array(value)}
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors, [str(name) for name, value in mapping.items() if not _is_array(value)]
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray))
+
+
+def _tensor(value: Tensor | np.ndarray) -> Tensor:
+    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(value)
+
+
+def _place(
+    weights: ImportedWeights, targets: Mapping[str, Tensor], source: str
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """Assigns each tensor to the model's names.
+
+    Returns:
+        The assigned tensors, the names that found no place, and the names that need none.
+    """
+    placed: dict[str, Tensor] = {}
+    unexpected, unneeded = [], []
+    repeats = _repeated_extractors(weights.tensors)
+    for name, value in weights.tensors.items():
+        places = _body_places(name, targets) if weights.body_only else [name] * (name in targets)
+        for place in places:
+            if place in placed:
+                raise ValueError(f"{source} holds two tensors for {place!r}, one is {name!r}")
+            placed[place] = value
+        if not places:
+            known = name.endswith(_COUNTER) or name.startswith(repeats)
+            (unneeded if known else unexpected).append(name)
+    return placed, unexpected, unneeded
+
+
+def _body_places(name: str, targets: Mapping[str, Tensor]) -> list[str]:
+    """Finds the model's parameters that a ResNet body's ``name`` stands for.
+
+    Raises:
+        ValueError: several different parameters end in that name. Copies of the last stage in the
+            heads of a C4 model are not different: each begins as the ImageNet stage.
+    """
+    places = [target for target in targets if target == name or target.endswith(f".{name}")]
+    different = {
+        id(targets[place])
+        for place in places
+        if not place.endswith(f".feature_extractor.head.{name}")
+    }
+    if len(different) > 1:
+        raise ValueError(f"{name!r} of the body could be any of {places} in the model")
+    return places
+
+
+def _repeated_extractors(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Prefixes under which the box head's feature extractor stands once more, as shared heads do.
+
+    Shared heads are one module in the model, and some toolboxes store it once per head.
+    """
+    box = "roi_heads.box.feature_extractor."
+    repeats = []
+    for prefix in ("roi_heads.mask.feature_extractor.", "roi_heads.keypoint.feature_extractor."):
+        own = {name: value for name, value in tensors.items() if name.startswith(prefix)}
+        originals = [tensors.get(box + name.removeprefix(prefix)) for name in own]
+        if own and all(
+            original is not None and torch.equal(original, value)
+            for original, value in zip(originals, own.values(), strict=True)
+        ):
+            repeats.append(prefix)
+    return tuple(repeats)
+
+
+@torch.no_grad()
+def _copy(
+    model: nn.Module, values: Mapping[str, Tensor], targets: Mapping[str, Tensor], norm_eps: float
+) -> None:
+    """Copies the values in; a frozen norm takes the difference in epsilon into its variance."""
+    own_eps = dict(_frozen_norm_eps(model))
+    for name, value in values.items():
+        if name in own_eps:
+            value = value + (norm_eps - own_eps[name])
+        targets[name].copy_(value)
+
+
+def _frozen_norm_eps(model: nn.Module) -> Iterator[tuple[str, float]]:
+    """Yields the name of each frozen norm's running_var with the epsilon that the layer adds."""
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, FrozenBatchNorm2d):
+            yield f"{name}.running_var".lstrip("."), float(getattr(module, "eps", 0.0))
+
+
+def _some(names: Mapping[str, Any]) -> str:
+    return ", ".join(repr(str(name)) for name in list(names)[:_EXAMPLES]) + ", ..."
