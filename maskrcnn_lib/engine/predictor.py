@@ -12,9 +12,9 @@ from maskrcnn_lib.engine.postprocess import keep_confident
 from maskrcnn_lib.layers import paste_masks
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.visualization.colors import class_colors
+from maskrcnn_lib.visualization.crops import instance_crops
 from maskrcnn_lib.visualization.draw import draw_boxes, draw_keypoints, draw_labels, draw_masks
 from maskrcnn_lib.visualization.heat_maps import mask_montage
-from maskrcnn_lib.visualization.crops import instance_crops
 
 # Images per forward pass of compute_predictions; bounds its memory.
 _BATCH_SIZE = 8
