@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -18,6 +19,9 @@ COMMANDS = {
 }
 USAGE_ERROR = 2
 INTERRUPTED = 130
+
+# A config key on the command line: capitals, with or without sections (DTYPE, MODEL.DEVICE).
+_CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: Sequence[str]) -> int:
     module_name, _ = COMMANDS[name]
     module = import_module(module_name)
-    parser = argparse.ArgumentParser(prog=f"maskrcnn {name}", description=module.__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"maskrcnn {name}",
+        description=module.__doc__,
+        epilog="Config keys and values may follow at the end: KEY VALUE KEY VALUE ...",
+    )
     module.add_arguments(parser)
+    options, overrides = split_overrides(arguments)
     try:
-        return module.run(parser.parse_args(arguments))
+        return module.run(parser.parse_args(options, argparse.Namespace(opts=overrides)))
     except (ValueError, KeyError, FileNotFoundError) as error:
         if os.environ.get("MASKRCNN_TRACEBACK", "0") not in ("", "0"):
             raise
@@ -62,6 +71,22 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separates the config keys and values that end a command line from what stands before.
+
+    They begin at the first argument that is written like a config key, follows no option (whose
+    value it would be) and names no existing file.
+
+    Returns:
+        the arguments before, and ``[KEY, VALUE, KEY, VALUE, ...]``.
+    """
+    for index, argument in enumerate(arguments):
+        follows_option = index > 0 and arguments[index - 1].startswith("--")
+        if _CONFIG_KEY.fullmatch(argument) and not follows_option and not os.path.exists(argument):
+            return list(arguments[:index]), list(arguments[index:])
+    return list(arguments), []
 
 
 def _overview() -> str:
