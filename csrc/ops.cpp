@@ -5,4 +5,11 @@
 
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(maskrcnn, m) {}
+STABLE_TORCH_LIBRARY(maskrcnn, m) {
+  // Non-maximum suppression: indices of the boxes to keep, by descending score, ties by index.
+  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
+  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");
+  m.def(
+      "batched_nms_fixed(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, "
+      "int max_output, int max_per_group) -> (Tensor indices, Tensor counts)");
+}
