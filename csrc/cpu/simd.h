@@ -1,8 +1,12 @@
 // One loop compiled for several instruction sets, the best of which is chosen at run time.
 //
 // The library is built for the oldest processor of its architecture. A loop that gains from wider
-// vectors is written once, as an always-inline function, and multiplied here.
+// vectors is written once, as an always-inline function, and multiplied here. The environment
+// variable MASKRCNN_SIMD (baseline, avx2) forbids wider vectors than it names.
 #pragma once
+
+#include <cstdlib>
+#include <cstring>
 
 #if defined(__GNUC__)
 #define MASKRCNN_ALWAYS_INLINE inline __attribute__((always_inline))
@@ -17,8 +21,11 @@ namespace maskrcnn {
 enum class Simd { kBaseline, kAvx2, kAvx512 };
 
 inline Simd detect_simd() {
+  const char* widest = std::getenv("MASKRCNN_SIMD");
+  if (widest != nullptr && std::strcmp(widest, "baseline") == 0) return Simd::kBaseline;
+  const bool avx512_allowed = widest == nullptr || std::strcmp(widest, "avx2") != 0;
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  if (avx512_allowed && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return Simd::kAvx512;
   }
