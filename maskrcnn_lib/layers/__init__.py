@@ -7,6 +7,7 @@ use of an operator.
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
+from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
 from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "FrozenBatchNorm2d",
+    "batched_nms",
+    "batched_nms_fixed",
     "interpolate",
+    "nms",
     "smooth_l1_loss",
 ]
