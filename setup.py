@@ -25,6 +25,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -274,6 +275,14 @@ def print_decisions(decisions):
 class PlatformWheel(bdist_wheel):
     """Tags the wheel py3-none-<platform>: the libraries depend on the platform, not on Python."""
 
+    def run(self):
+        if not self.skip_build and not self.distribution.have_run.get("build"):
+            left_over = Path(self.get_finalized_command("build").build_lib) / "maskrcnn_lib"
+            shutil.rmtree(
+                left_over, ignore_errors=True
+            )  # an earlier build's files would go in, too
+        super().run()
+
     def get_tag(self):
         python, abi, platform = super().get_tag()
         if self.distribution.has_ext_modules():
@@ -288,8 +297,8 @@ class Develop(Command):
     """
 
     description = "install the package in editable mode"
-    user_options = (("no-deps", "N", "don't install dependencies"),)
-    boolean_options = ("no-deps",)
+    user_options: ClassVar[list] = [("no-deps", "N", "don't install dependencies")]
+    boolean_options: ClassVar[list] = ["no-deps"]
 
     def initialize_options(self):
         self.no_deps = False

@@ -133,6 +133,13 @@ def test_forced_cuda_that_cannot_be_built_is_an_error():
     assert "MASKRCNN_NO_CUDA is set" in result.stderr
 
 
+def test_classic_develop_command_is_ours():
+    result = _run_setup("develop", "--help")
+    assert result.returncode == 0, result.stderr
+    assert "--no-deps" in result.stdout
+    assert "index-url" not in result.stdout  # an option of setuptools' own command
+
+
 def test_package_carries_modules_and_configs(tmp_path):
     result = _run_setup("build_py", "--build-lib", str(tmp_path), MASKRCNN_NO_EXT="1")
     assert result.returncode == 0, result.stderr
