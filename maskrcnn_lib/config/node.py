@@ -101,8 +101,9 @@ class CfgNode(_YacsNode):
 
     def _raise_unknown(self, key: str, origin: str) -> NoReturn:
         known = list(self.flat())
-        last = key.rpartition(".")[2]
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+        upper = key.upper()
+        near = difflib.get_close_matches(upper, known, n=3, cutoff=0.6)
+        last = upper.rpartition(".")[2]
         same_name = [name for name in known if name.rpartition(".")[2] == last]
         near = list(dict.fromkeys([*same_name, *near]))[:4]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,226 @@
+"""The configs that ship, against the published tables and the models that they describe."""
+
+import pytest
+import yaml
+
+from maskrcnn_lib.config import config_path, get_cfg, list_configs
+from maskrcnn_lib.config.paths_catalog import DatasetCatalog, ModelCatalog
+
+_BENCHMARK = {
+    # name: (body, initial weights, images per batch, learning rate, steps, iterations)
+    "R_50_C4": ("R-50-C4", "MSRA/R-50", 8, 0.01, (120000, 160000), 180000),
+    "R_50_FPN": ("R-50-FPN", "MSRA/R-50", 16, 0.02, (60000, 80000), 90000),
+    "R_101_FPN": ("R-101-FPN", "MSRA/R-101", 16, 0.02, (60000, 80000), 90000),
+    "X_101_32x8d_FPN": (
+        "R-101-FPN",
+        "FAIR/20171220/X-101-32x8d",
+        8,
+        0.01,
+        (120000, 160000),
+        180000,
+    ),
+}
+_FPN = {
+    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 256,
+    "MODEL.RPN.USE_FPN": True,
+    "MODEL.RPN.ANCHOR_STRIDE": (4, 8, 16, 32, 64),
+    "MODEL.RPN.PRE_NMS_TOP_N_TRAIN": 2000,
+    "MODEL.RPN.PRE_NMS_TOP_N_TEST": 1000,
+    "MODEL.RPN.POST_NMS_TOP_N_TEST": 1000,
+    "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST": 1000,
+    "MODEL.ROI_HEADS.USE_FPN": True,
+    "MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR": "FPN2MLPFeatureExtractor",
+    "MODEL.ROI_BOX_HEAD.PREDICTOR": "FPNPredictor",
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 2,
+    "MODEL.ROI_BOX_HEAD.POOLER_SCALES": (1 / 4, 1 / 8, 1 / 16, 1 / 32),
+    "MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR": "MaskRCNNFPNFeatureExtractor",
+    "MODEL.ROI_MASK_HEAD.PREDICTOR": "MaskRCNNC4Predictor",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 2,
+    "MODEL.ROI_MASK_HEAD.POOLER_SCALES": (1 / 4, 1 / 8, 1 / 16, 1 / 32),
+    "MODEL.ROI_MASK_HEAD.RESOLUTION": 28,
+    "MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR": False,
+    "DATALOADER.SIZE_DIVISIBILITY": 32,
+}
+_RESNEXT = {
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    "MODEL.RESNETS.NUM_GROUPS": 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+}
+_COCO_2014 = {
+    "DATASETS.TRAIN": ("coco_2014_train", "coco_2014_valminusminival"),
+    "DATASETS.TEST": ("coco_2014_minival",),
+}
+
+
+def _changes(name):
+    """What a config sets differently from the defaults."""
+    return _without_defaults(get_cfg(name).flat())
+
+
+def _without_defaults(values):
+    defaults = get_cfg().flat()
+    return {key: value for key, value in values.items() if value != defaults[key]}
+
+
+def _benchmark_changes(kind, body):
+    conv_body, weights, images, rate, steps, iterations = _BENCHMARK[body]
+    changes = {
+        "MODEL.MASK_ON": kind == "mask",
+        "MODEL.WEIGHT": f"catalog://ImageNetPretrained/{weights}",
+        "MODEL.BACKBONE.CONV_BODY": conv_body,
+        "SOLVER.BASE_LR": rate,
+        "SOLVER.WEIGHT_DECAY": 1e-4,
+        "SOLVER.STEPS": steps,
+        "SOLVER.MAX_ITER": iterations,
+        "SOLVER.IMS_PER_BATCH": images,
+        **_COCO_2014,
+        **(_FPN if "FPN" in body else {}),
+        **(_RESNEXT if body.startswith("X") else {}),
+    }
+    return _without_defaults(changes)
+
+
+@pytest.mark.parametrize("kind", ["faster", "mask"])
+@pytest.mark.parametrize("body", list(_BENCHMARK))
+def test_config_of_maskrcnn_benchmark_resolves_to_its_published_values(kind, body):
+    assert _changes(f"e2e_{kind}_rcnn_{body}_1x") == _benchmark_changes(kind, body)
+
+
+@pytest.mark.parametrize("kind", ["faster", "mask"])
+@pytest.mark.parametrize("body", list(_BENCHMARK))
+def test_caffe2_config_differs_in_the_weights_alone(kind, body):
+    changes = _changes(f"caffe2/e2e_{kind}_rcnn_{body}_1x_caffe2")
+    weights = changes.pop("MODEL.WEIGHT")
+    expected = _benchmark_changes(kind, body)
+    del expected["MODEL.WEIGHT"]
+    assert changes == expected
+    assert weights.startswith("catalog://Caffe2Detectron/COCO/")
+    assert f"e2e_{kind}_rcnn_{body.replace('_', '-')}_1x" in weights
+
+
+def test_largest_caffe2_model_is_a_resnext_152():
+    name = "e2e_mask_rcnn_X-152-32x8d-FPN-IN5k_1.44x"
+    expected = {
+        **_FPN,
+        **_RESNEXT,
+        **_COCO_2014,
+        "MODEL.MASK_ON": True,
+        "MODEL.BACKBONE.CONV_BODY": "R-152-FPN",
+        "MODEL.WEIGHT": f"catalog://Caffe2Detectron/COCO/37129812/{name}",
+    }
+    assert _changes(f"caffe2/{name}_caffe2") == _without_defaults(expected)
+
+
+@pytest.mark.parametrize("kind", ["fasterrcnn", "maskrcnn"])
+def test_torchvision_config_says_what_torchvision_builds(kind):
+    from torchvision.models import detection
+
+    model = getattr(detection, f"{kind}_resnet50_fpn")(weights=None, weights_backbone=None)
+    config = get_cfg(f"torchvision/{kind}_resnet50_fpn")
+    transform, rpn, heads = model.transform, model.rpn, model.roi_heads
+    assert config.MODEL.DIALECT == "torchvision"
+    assert (config.INPUT.MIN_SIZE_TEST,) == transform.min_size
+    assert config.INPUT.MAX_SIZE_TEST == transform.max_size
+    assert config.INPUT.PIXEL_MEAN == transform.image_mean
+    assert config.INPUT.PIXEL_STD == transform.image_std
+    assert not config.INPUT.TO_BGR255
+    assert config.DATALOADER.SIZE_DIVISIBILITY == transform.size_divisible
+    assert tuple((size,) for size in config.MODEL.RPN.ANCHOR_SIZES) == rpn.anchor_generator.sizes
+    assert {config.MODEL.RPN.ASPECT_RATIOS} == set(rpn.anchor_generator.aspect_ratios)
+    assert config.MODEL.RPN.NMS_THRESH == rpn.nms_thresh
+    assert config.MODEL.RPN.MIN_SIZE == rpn.min_size
+    assert config.MODEL.RPN.PRE_NMS_TOP_N_TEST == rpn._pre_nms_top_n["testing"]
+    assert config.MODEL.RPN.PRE_NMS_TOP_N_TRAIN == rpn._pre_nms_top_n["training"]
+    assert config.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST == rpn._post_nms_top_n["testing"]
+    assert config.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN == rpn._post_nms_top_n["training"]
+    # torchvision keeps these over all levels; no level of ours may keep fewer.
+    assert config.MODEL.RPN.POST_NMS_TOP_N_TEST >= rpn._post_nms_top_n["testing"]
+    assert config.MODEL.ROI_HEADS.SCORE_THRESH == heads.score_thresh
+    assert config.MODEL.ROI_HEADS.NMS == heads.nms_thresh
+    assert config.MODEL.ROI_HEADS.DETECTIONS_PER_IMG == heads.detections_per_img
+    assert config.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS == heads.box_coder.weights
+    assert config.MODEL.ROI_BOX_HEAD.NUM_CLASSES == heads.box_predictor.cls_score.out_features
+    assert config.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM == heads.box_head.fc6.out_features
+    assert (config.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION,) * 2 == heads.box_roi_pool.output_size
+    assert config.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO == heads.box_roi_pool.sampling_ratio
+    assert model.backbone.body.layer2[0].conv1.stride == (1, 1)
+    assert not config.MODEL.RESNETS.STRIDE_IN_1X1
+    assert config.MODEL.RESNETS.BACKBONE_OUT_CHANNELS == model.backbone.out_channels
+    assert config.MODEL.MASK_ON == heads.has_mask()
+    if heads.has_mask():
+        resolution = (config.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION,) * 2
+        assert resolution == heads.mask_roi_pool.output_size
+        sampling_ratio = config.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO
+        assert sampling_ratio == heads.mask_roi_pool.sampling_ratio
+
+
+@pytest.mark.parametrize("kind", ["faster", "mask"])
+def test_fbnet_config_says_what_d2go_built(kind):
+    config = get_cfg(f"d2go/{kind}_rcnn_fbnetv3a_C4")
+    assert config.MODEL.DIALECT == "d2go"
+    assert config.MODEL.MASK_ON == (kind == "mask")
+    assert (config.INPUT.MIN_SIZE_TEST, config.INPUT.MAX_SIZE_TEST) == (320, 0)
+    assert config.INPUT.TO_BGR255
+    assert config.INPUT.PIXEL_MEAN == [103.53, 116.28, 123.675]
+    assert config.INPUT.PIXEL_STD == [1, 1, 1]
+    assert config.DATALOADER.SIZE_DIVISIBILITY == 0
+    assert config.MODEL.RESNETS.BACKBONE_OUT_CHANNELS == 112
+    rpn, heads = config.MODEL.RPN, config.MODEL.ROI_HEADS
+    assert not rpn.USE_FPN
+    assert rpn.ANCHOR_STRIDE == (16,)
+    assert (rpn.PRE_NMS_TOP_N_TEST, rpn.POST_NMS_TOP_N_TEST, rpn.NMS_THRESH) == (1000, 30, 0.7)
+    assert (heads.SCORE_THRESH, heads.NMS, heads.DETECTIONS_PER_IMG) == (0.05, 0.5, 100)
+    assert heads.BBOX_REG_WEIGHTS == (10, 10, 5, 5)
+    box, mask = config.MODEL.ROI_BOX_HEAD, config.MODEL.ROI_MASK_HEAD
+    assert (box.POOLER_RESOLUTION, box.POOLER_SAMPLING_RATIO, box.POOLER_SCALES) == (
+        6,
+        0,
+        (1 / 16,),
+    )
+    assert (mask.POOLER_RESOLUTION, mask.POOLER_SAMPLING_RATIO) == (14, 0)
+    assert mask.POOLER_SCALES == (1 / 16,)
+    assert mask.RESOLUTION == 28
+    assert box.NUM_CLASSES == 81
+
+
+@pytest.mark.data
+def test_fbnet_anchors_of_the_file_follow_sizes_then_ratios(test_data):
+    import torch
+
+    state = torch.load(test_data / "weights" / "mask_rcnn_fbnetv3a_float.pth", weights_only=True)
+    rpn = get_cfg("d2go/mask_rcnn_fbnetv3a_C4").MODEL.RPN
+    expected = torch.tensor(
+        [
+            [
+                -size / ratio**0.5 / 2,
+                -size * ratio**0.5 / 2,
+                size / ratio**0.5 / 2,
+                size * ratio**0.5 / 2,
+            ]
+            for size in rpn.ANCHOR_SIZES
+            for ratio in rpn.ASPECT_RATIOS
+        ]
+    )
+    # float32 rounding of values below 128
+    torch.testing.assert_close(
+        state["proposal_generator.anchor_generator.cell_anchors.0"], expected, atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_config_names_weights_and_data_that_the_catalogs_know(name):
+    config = get_cfg(name)
+    entry = ModelCatalog.entry(config.MODEL.WEIGHT.removeprefix("catalog://"))
+    assert entry.config in ("", name)
+    for dataset in (*config.DATASETS.TRAIN, *config.DATASETS.TEST):
+        assert DatasetCatalog.get(dataset)["factory"] == "COCODataset"
+    assert ModelCatalog.for_config(name)
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_config_is_short_because_it_inherits(name):
+    path = config_path(name)
+    assert len(path.read_text().splitlines()) <= 12
+    assert "_BASE_" in yaml.safe_load(path.read_text())
