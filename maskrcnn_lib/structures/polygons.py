@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from maskrcnn_lib.structures.rle import decode_rle
+
 _MIN_POINTS = 3
 _FAR = 2.0**15  # pixels; pycocotools allocates in proportion to the length of an edge
 
@@ -30,9 +32,8 @@ def read_polygons(polygons: Sequence[Sequence[float] | np.ndarray | Tensor]) -> 
     result = []
     for i, polygon in enumerate(polygons):
         try:
-            values = np.array(
-                polygon.cpu() if isinstance(polygon, Tensor) else polygon, dtype=np.float64
-            )
+            given = polygon.cpu().numpy() if isinstance(polygon, Tensor) else polygon
+            values = np.array(given, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"polygon {i} must be numbers x1, y1, x2, y2, ...") from error
         if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 2):
@@ -63,7 +64,7 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarr
         return np.zeros(size, dtype=bool)
     from pycocotools import mask as coco_mask
 
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, height, width))) > 0
+    return decode_rle(coco_mask.merge(coco_mask.frPyObjects(flat, height, width)), size)
 
 
 def _clip_far(polygon: np.ndarray, width: int, height: int) -> np.ndarray:

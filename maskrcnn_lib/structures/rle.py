@@ -66,8 +66,8 @@ def _read_counts(counts: Sequence[int]) -> np.ndarray:
 
 def _decompress(text: str | bytes) -> np.ndarray:
     """Compressed counts as int64."""
-    characters = list(map(ord, text)) if isinstance(text, str) else list(text)
-    codes = np.array(characters, dtype=np.int64) - _FIRST_CODE
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    codes = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - _FIRST_CODE
     if ((codes < 0) | (codes > 63)).any():
         raise ValueError("compressed RLE has characters outside codes 48 to 111")
     if len(codes) == 0:

@@ -1,7 +1,6 @@
 """SegmentationMask: the masks of the objects of one image, as polygons or as bitmaps."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -21,98 +20,19 @@ from maskrcnn_lib.structures.instances import (
     scale_factors,
     take,
 )
-from maskrcnn_lib.structures.polygons import rasterize, read_polygons, trace
-from maskrcnn_lib.structures.rle import decode_rle
+from maskrcnn_lib.structures.mask_input import (
+    PolygonInstance,
+    check_same_size,
+    raster_size,
+    read_bitmap,
+    read_instances,
+)
+from maskrcnn_lib.structures.polygons import rasterize, trace
+
+__all__ = ["BinaryMaskList", "PolygonInstance", "PolygonList", "SegmentationMask"]
 
 MaskMode: TypeAlias = Literal["poly", "mask"]
 _RESIZE_CHUNK = 16  # bitmaps resized at once, to bound the float copies
-
-
-@dataclass(frozen=True)
-class PolygonInstance:
-    """The polygons of one object.
-
-    Attributes:
-        polygons: flat x1, y1, x2, y2, ... float64 tensors, in pixels; their union is the object.
-        size: (width, height) of the image.
-    """
-
-    polygons: list[Tensor]
-    size: Size
-
-    def __len__(self) -> int:
-        return len(self.polygons)
-
-
-def _raster_size(size: Size) -> tuple[int, int]:
-    """(height, width) in whole pixels of a (width, height) size, at least 1 x 1."""
-    return max(int(size[1] + 0.5), 1), max(int(size[0] + 0.5), 1)
-
-
-def _check_same_size(size: Size, expected: Size) -> None:
-    if size != expected:
-        raise ValueError(f"polygons of an image of size {size} given for size {expected}")
-
-
-def _read_bitmap(bitmap: Tensor | np.ndarray, size: tuple[int, int]) -> Tensor | np.ndarray:
-    """A bool bitmap of the right size: non-zero integers, or probabilities of 0.5 and more."""
-    if tuple(bitmap.shape[-2:]) != size:
-        raise ValueError(f"bitmap is {tuple(bitmap.shape[-2:])}, expected (height, width) = {size}")
-    values = torch.as_tensor(bitmap)
-    if not values.is_floating_point():
-        return values != 0
-    if not values.isfinite().all():
-        raise ValueError("bitmap has values that are not finite")
-    return values >= 0.5
-
-
-def _read_instance(instance: Any, size: Size) -> list[np.ndarray] | np.ndarray:
-    """Checks one instance in any accepted form.
-
-    Returns:
-        A list of (K, 2) float64 polygons, or a (H, W) bool bitmap.
-    """
-    if isinstance(instance, Mapping):
-        return decode_rle(instance, _raster_size(size))
-    if isinstance(instance, PolygonInstance):
-        _check_same_size(instance.size, size)
-        return read_polygons(instance.polygons)
-    if isinstance(instance, Tensor | np.ndarray) and instance.ndim == 2:
-        return _read_bitmap(instance, _raster_size(size)).cpu().numpy()
-    if isinstance(instance, list | tuple):
-        if any(isinstance(polygon, int | float) for polygon in instance):
-            raise ValueError(
-                "expected a list of polygons, got a list of numbers: wrap it in a list"
-            )
-        return read_polygons(instance)
-    raise TypeError(
-        "expected polygons, an RLE dict or a 2-D bitmap, got "
-        f"{type(instance).__name__}{list(getattr(instance, 'shape', [])) or ''}"
-    )
-
-
-def _read_instances(
-    instances: Sequence[Any] | Tensor | np.ndarray, size: Size, *, allow_empty: bool
-) -> list[list[np.ndarray] | np.ndarray]:
-    """Checks all instances; an error names the instance."""
-    if isinstance(instances, str | bytes | Mapping) or not hasattr(instances, "__iter__"):
-        raise TypeError(f"expected a list of instances, got {type(instances).__name__}")
-    if isinstance(instances, Tensor | np.ndarray) and instances.ndim == 2:
-        instances = instances[None]
-    result = []
-    for i, instance in enumerate(instances):
-        try:
-            value = _read_instance(instance, size)
-            if isinstance(value, list) and not value and not allow_empty:
-                raise ValueError(
-                    "no polygon has three points; repair the annotation, or pass allow_empty=True "
-                    "to keep it as an empty mask"
-                )
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"instance {i}: {error}") from error
-        result.append(value)
-    return result
 
 
 class PolygonList:
@@ -137,12 +57,12 @@ class PolygonList:
         """Accepts what :class:`SegmentationMask` accepts; bitmaps and RLE are traced exactly."""
         self.size: Size = check_size(size)
         if isinstance(instances, PolygonList):
-            _check_same_size(instances.size, self.size)
+            check_same_size(instances.size, self.size)
             self.points, self.counts = instances.points, instances.counts
             return
         if isinstance(instances, BinaryMaskList):
             instances = instances.masks
-        read = _read_instances(instances, self.size, allow_empty=allow_empty)
+        read = read_instances(instances, self.size, allow_empty=allow_empty)
         polygons = [value if isinstance(value, list) else trace(value) for value in read]
         for i, instance in enumerate(polygons):
             if not instance and not allow_empty:
@@ -213,7 +133,7 @@ class PolygonList:
 
     def get_mask_tensor(self) -> Tensor:
         """(N, H, W) bool on the CPU."""
-        size = _raster_size(self.size)
+        size = raster_size(self.size)
         masks = torch.zeros((len(self), *size), dtype=torch.bool)
         for mask, polygons in zip(masks, self._arrays, strict=True):
             mask.copy_(torch.from_numpy(rasterize(polygons, size)))
@@ -244,17 +164,17 @@ class BinaryMaskList:
         allow_empty: bool = False,
     ) -> None:
         """Accepts what :class:`SegmentationMask` accepts. A tensor stays on its device."""
-        height, width = _raster_size(check_size(size))
+        height, width = raster_size(check_size(size))
         self.size: Size = (width, height)
         if isinstance(instances, BinaryMaskList):
             instances = instances.masks
         elif isinstance(instances, PolygonList):
             instances = instances.get_mask_tensor()
         if isinstance(instances, Tensor | np.ndarray) and instances.ndim in (2, 3):
-            masks = _read_bitmap(instances, (height, width))
+            masks = read_bitmap(instances, (height, width))
             self.masks = masks if masks.ndim == 3 else masks[None]
             return
-        read = _read_instances(instances, self.size, allow_empty=allow_empty)
+        read = read_instances(instances, self.size, allow_empty=allow_empty)
         self.masks = torch.zeros((len(read), height, width), dtype=torch.bool)
         for mask, value in zip(self.masks, read, strict=True):
             bitmap = rasterize(value, (height, width)) if isinstance(value, list) else value
@@ -290,7 +210,7 @@ class BinaryMaskList:
 
     def resize(self, size: Sequence[float]) -> "BinaryMaskList":
         """Scaled to ``size`` = (width, height): bilinear in float, then >= 0.5."""
-        height, width = _raster_size(check_size(size))
+        height, width = raster_size(check_size(size))
         parts = [
             F.interpolate(part[None].float(), (height, width), mode="bilinear")[0] >= 0.5
             for part in self.masks.split(_RESIZE_CHUNK)
