@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.layers.nms import nms
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.instances import cat_fields
 
@@ -27,8 +28,6 @@ def boxlist_nms(
     Raises:
         KeyError: no such field.
     """
-    from maskrcnn_lib.layers.nms import nms
-
     scores = boxlist.get_field(score_field)
     if nms_thresh > 0:
         keep = nms(boxlist.convert("xyxy").bbox, scores, nms_thresh)
