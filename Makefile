@@ -37,7 +37,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install "setuptools>=77" wheel ninja "torch>=2.11" torchvision
 
 $(INSTALLED): $(BIN)/python pyproject.toml setup.py $(CSRC)
-	$(BIN)/python -m pip install --no-build-isolation -e ".[dev]"
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"
 	touch $@
 
 lint: $(INSTALLED)
