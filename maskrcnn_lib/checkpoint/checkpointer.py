@@ -8,21 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch.distributed as dist
 from torch import nn
 
 from maskrcnn_lib.checkpoint import native
+from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
-from maskrcnn_lib.checkpoint.loading import load_content, resolved
+from maskrcnn_lib.checkpoint.loading import load_content
 from maskrcnn_lib.checkpoint.report import LoadReport
+from maskrcnn_lib.utils.comm import is_main_process
 
 _LAST = "last_checkpoint"
 _RESUMED = ("optimizer", "scheduler")
 _FORMAT_KEYS = frozenset(("format", "format_version", "model", "class_names", "config"))
-
-
-def _is_main_process() -> bool:
-    return not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0
 
 
 class Stateful(Protocol):
@@ -70,7 +67,7 @@ class Checkpointer:
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.save_dir = str(save_dir)
-        self.save_to_disk = _is_main_process() if save_to_disk is None else save_to_disk
+        self.save_to_disk = is_main_process() if save_to_disk is None else save_to_disk
         self.logger = logger or logging.getLogger(__name__)
         self.class_names = class_names
         self.report: LoadReport | None = None
@@ -198,4 +195,4 @@ class DetectronCheckpointer(Checkpointer):
         self.config_text = cfg.dump()
 
     def _resolve(self, f: str | Path) -> Path:
-        return resolved(f)
+        return resolve_weights(f)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint import native
+from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights
 from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR
@@ -57,18 +58,9 @@ def load_weights(
     if isinstance(path_or_state_dict, Mapping):
         source, content = "weights given as a dictionary", path_or_state_dict
     else:
-        path = resolved(path_or_state_dict)
+        path = resolve_weights(path_or_state_dict)
         source, content = str(path), read_checkpoint(path)
     return load_content(model, content, source=source, strict=strict, norm_eps=norm_eps)
-
-
-def resolved(weights: str | Path) -> Path:
-    """Returns the local file behind a path, a name in the catalog, or a URL."""
-    if isinstance(weights, Path):
-        return weights
-    from maskrcnn_lib.checkpoint.download import resolve_weights
-
-    return resolve_weights(weights)
 
 
 def load_content(
@@ -229,7 +221,8 @@ def _copy(
     own_eps = dict(_frozen_norm_eps(model))
     for name, value in values.items():
         if name in own_eps:
-            value = value + (norm_eps - own_eps[name])
+            full = value.to(torch.promote_types(value.dtype, torch.float32))
+            value = full + (norm_eps - own_eps[name])
         targets[name].copy_(value)
 
 

@@ -126,6 +126,15 @@ class _Encode:
         return text.encode("latin1")
 
 
+class _MakeEmptyBytes:
+    """Protocol 2 writes no bytes as ``bytes()``."""
+
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
+
+
 class _MakeOrderedDict:
     __slots__ = ()
 
@@ -134,6 +143,7 @@ class _MakeOrderedDict:
 
 
 _ALLOWED: dict[tuple[str, str], object] = {
+    ("__builtin__", "bytes"): _MakeEmptyBytes(),
     ("_codecs", "encode"): _Encode(),
     ("collections", "OrderedDict"): _MakeOrderedDict(),
     ("numpy", "dtype"): _MakeType(),

@@ -1,0 +1,242 @@
+"""Checkpoints of other toolboxes, rebuilt: their complete names and shapes, with cheap values.
+
+The names are those that Detectron and detectron2 write. A tensor here is one zero expanded to the
+stated shape, so that a whole model costs no memory.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+R50_BLOCKS = (3, 4, 6, 3)
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _blocks() -> Iterator[tuple[int, int, int, int, int]]:
+    """Yields (stage 2..5, block, channels in, width of the bottleneck, channels out)."""
+    channels = 64
+    for stage, blocks in enumerate(R50_BLOCKS, start=2):
+        width, out = 64 * 2 ** (stage - 2), 256 * 2 ** (stage - 2)
+        for block in range(blocks):
+            yield stage, block, channels, width, out
+            channels = out
+
+
+def _caffe2_body() -> Shapes:
+    shapes: Shapes = {"conv1_w": (64, 3, 7, 7), "res_conv1_bn_s": (64,), "res_conv1_bn_b": (64,)}
+    for stage, block, channels, width, out in _blocks():
+        convs = {
+            "2a": (width, channels, 1, 1),
+            "2b": (width, width, 3, 3),
+            "2c": (out, width, 1, 1),
+        }
+        if block == 0:
+            convs["1"] = (out, channels, 1, 1)
+        for branch, shape in convs.items():
+            blob = f"res{stage}_{block}_branch{branch}"
+            shapes |= {f"{blob}_w": shape, f"{blob}_bn_s": shape[:1], f"{blob}_bn_b": shape[:1]}
+    return shapes
+
+
+def _layers(layers: Shapes) -> Shapes:
+    """Weight and bias of layers given by name and weight shape."""
+    return {
+        name: shape
+        for layer, weight in layers.items()
+        for name, shape in ((f"{layer}_w", weight), (f"{layer}_b", weight[:1]))
+    }
+
+
+def _caffe2_fpn() -> Shapes:
+    layers: Shapes = {"fpn_inner_res5_2_sum": (256, 2048, 1, 1)}
+    for last, channels in (("4_5", 1024), ("3_3", 512), ("2_2", 256)):
+        layers[f"fpn_inner_res{last}_sum_lateral"] = (256, channels, 1, 1)
+    layers |= {f"fpn_res{last}_sum": (256, 256, 3, 3) for last in ("5_2", "4_5", "3_3", "2_2")}
+    layers |= {
+        "conv_rpn_fpn2": (256, 256, 3, 3),
+        "rpn_cls_logits_fpn2": (3, 256, 1, 1),
+        "rpn_bbox_pred_fpn2": (12, 256, 1, 1),
+        "fc6": (1024, 12544),
+        "fc7": (1024, 1024),
+    }
+    return _layers(layers)
+
+
+def _caffe2_box(classes: int, channels: int) -> Shapes:
+    return _layers({"cls_score": (classes, channels), "bbox_pred": (4 * classes, channels)})
+
+
+def caffe2_shapes(kind: str) -> Shapes:
+    """Blob names and shapes of Detectron's R-50 files, with momentum where it was trained."""
+    if kind == "imagenet":
+        classifier = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
+        return _caffe2_body() | classifier
+    if kind == "faster_c4":
+        rpn = _layers(
+            {
+                "conv_rpn": (1024, 1024, 3, 3),
+                "rpn_cls_logits": (15, 1024, 1, 1),
+                "rpn_bbox_pred": (60, 1024, 1, 1),
+            }
+        )
+        shapes = _caffe2_body() | rpn | _caffe2_box(81, 2048)
+    elif kind == "mask_c4":
+        mask = {"conv5_mask_w": (2048, 256, 2, 2), "conv5_mask_b": (256,)}
+        shapes = caffe2_shapes("faster_c4") | mask | _layers({"mask_fcn_logits": (81, 256, 1, 1)})
+    elif kind == "mask_fpn":
+        fcn = {f"_[mask]_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
+        mask = _layers({**fcn, "conv5_mask": (256, 256, 2, 2), "mask_fcn_logits": (81, 256, 1, 1)})
+        shapes = _caffe2_body() | _caffe2_fpn() | _caffe2_box(81, 1024) | mask
+    elif kind == "keypoint_fpn":
+        fcn = {f"conv_fcn{i}": (512, 512 if i > 1 else 256, 3, 3) for i in range(1, 9)}
+        keypoints = _layers(fcn) | {
+            "kps_score_lowres_w": (512, 17, 4, 4),
+            "kps_score_lowres_b": (17,),
+        }
+        shapes = _caffe2_body() | _caffe2_fpn() | _caffe2_box(2, 1024) | keypoints
+    else:
+        raise ValueError(kind)
+    trained = [name for name in shapes if "_bn_" not in name and not name.endswith("_momentum")]
+    return shapes | {f"{name}_momentum": shapes[name] for name in trained}
+
+
+def _detectron2_body(prefix: str, head_prefix: str) -> Shapes:
+    def conv(name: str, shape: tuple[int, ...]) -> Shapes:
+        norm = ("weight", "bias", "running_mean", "running_var")
+        return {f"{name}.weight": shape} | {f"{name}.norm.{key}": shape[:1] for key in norm}
+
+    shapes = conv(f"{prefix}stem.conv1", (64, 3, 7, 7))
+    for stage, block, channels, width, out in _blocks():
+        home = f"{head_prefix if stage == 5 else prefix}res{stage}.{block}"
+        shapes |= conv(f"{home}.conv1", (width, channels, 1, 1))
+        shapes |= conv(f"{home}.conv2", (width, width, 3, 3))
+        shapes |= conv(f"{home}.conv3", (out, width, 1, 1))
+        if block == 0:
+            shapes |= conv(f"{home}.shortcut", (out, channels, 1, 1))
+    return shapes
+
+
+def detectron2_shapes(kind: str) -> Shapes:
+    """Names and shapes of detectron2's R-50 files."""
+    if kind == "imagenet":
+        return _detectron2_body("", "") | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
+    fpn = kind == "mask_fpn"
+    channels, hidden, anchors = (256, 1024, 3) if fpn else (1024, 2048, 15)
+    rpn = "proposal_generator.rpn_head."
+    layers: Shapes = {
+        f"{rpn}conv": (channels, channels, 3, 3),
+        f"{rpn}objectness_logits": (anchors, channels, 1, 1),
+        f"{rpn}anchor_deltas": (4 * anchors, channels, 1, 1),
+        "roi_heads.box_predictor.cls_score": (81, hidden),
+        "roi_heads.box_predictor.bbox_pred": (320, hidden),
+    }
+    if fpn:
+        body = _detectron2_body("backbone.bottom_up.", "backbone.bottom_up.")
+        for level in range(2, 6):
+            layers[f"backbone.fpn_lateral{level}"] = (256, 64 * 2**level, 1, 1)
+            layers[f"backbone.fpn_output{level}"] = (256, 256, 3, 3)
+        layers["roi_heads.box_head.fc1"] = (1024, 12544)
+        layers["roi_heads.box_head.fc2"] = (1024, 1024)
+        layers |= {f"roi_heads.mask_head.mask_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
+        layers["roi_heads.mask_head.deconv"] = (256, 256, 2, 2)
+        layers["roi_heads.mask_head.predictor"] = (80, 256, 1, 1)
+    else:
+        body = _detectron2_body("backbone.", "roi_heads.")
+    return body | {
+        name: shape
+        for layer, weight in layers.items()
+        for name, shape in ((f"{layer}.weight", weight), (f"{layer}.bias", weight[:1]))
+    }
+
+
+def zeros(shapes: Shapes) -> dict[str, Tensor]:
+    """One zero per name, expanded to its shape."""
+    return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="session")
+def caffe2_blobs() -> Callable[[str], dict[str, Tensor]]:
+    """Function from the kind of an R-50 model to Detectron's blobs of it."""
+    return lambda kind: zeros(caffe2_shapes(kind))
+
+
+@pytest.fixture(scope="session")
+def detectron2_tensors() -> Callable[[str], dict[str, Tensor]]:
+    """Function from the kind of an R-50 model to detectron2's tensors of it."""
+    return lambda kind: zeros(detectron2_shapes(kind))
+
+
+class _Python2Pickle:
+    """Writes the opcodes that Python 2's pickle wrote for a dictionary of numpy arrays.
+
+    Strings, and the arrays' raw bytes among them, are byte strings there; Python 3 cannot write
+    such files by itself.
+    """
+
+    def __init__(self) -> None:
+        self.out = bytearray(b"\x80\x02")
+
+    def finish(self) -> bytes:
+        return bytes(self.out + b".")
+
+    def string(self, value: bytes) -> None:
+        short = len(value) < 256
+        self.out += b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<i", len(value))
+        self.out += value
+
+    def integer(self, value: int) -> None:
+        self.out += b"J" + struct.pack("<i", value)
+
+    def call(self, name: bytes) -> None:
+        module, _, function = name.rpartition(b".")
+        self.out += b"c" + module + b"\n" + function + b"\n"
+
+    def array(self, value: np.ndarray) -> None:
+        self.call(b"numpy.core.multiarray._reconstruct")
+        self.call(b"numpy.ndarray")
+        self.integer(0)
+        self.out += b"\x85"  # tuple of one
+        self.string(b"b")
+        self.out += b"\x87R(K\x01("  # tuple of three, call, state: version, shape
+        for size in value.shape:
+            self.integer(size)
+        self.out += b"t"
+        self.call(b"numpy.dtype")
+        self.out += b"("
+        self.string(value.dtype.str[1:].encode())
+        self.out += b"K\x00K\x01tR(K\x03"
+        self.string(b"<")
+        self.out += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"  # dtype's state; C order
+        self.string(value.tobytes())
+        self.out += b"tb"
+
+    def dictionary(self, values: dict[str, object]) -> None:
+        self.out += b"}("
+        for key, value in values.items():
+            self.string(key.encode())
+            if isinstance(value, dict):
+                self.dictionary(value)
+            elif isinstance(value, str):
+                self.string(value.encode())
+            else:
+                self.array(np.ascontiguousarray(value))
+        self.out += b"u"
+
+
+@pytest.fixture
+def python2_pickle(tmp_path: Path) -> Callable[[dict[str, object]], Path]:
+    """Function that writes nested dictionaries of strings and arrays as Python 2 pickled them."""
+
+    def write(content: dict[str, object]) -> Path:
+        pickle = _Python2Pickle()
+        pickle.dictionary(content)
+        path = tmp_path / "model_final.pkl"
+        path.write_bytes(pickle.finish())
+        return path
+
+    return write
