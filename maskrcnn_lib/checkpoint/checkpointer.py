@@ -4,7 +4,7 @@ Next to the checkpoints a text file ``last_checkpoint`` names the newest one.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,6 @@ from maskrcnn_lib.utils.comm import is_main_process
 
 _LAST = "last_checkpoint"
 _RESUMED = ("optimizer", "scheduler")
-_FORMAT_KEYS = frozenset(("format", "format_version", "model", "class_names", "config"))
 
 
 class Stateful(Protocol):
@@ -106,8 +105,8 @@ class Checkpointer:
 
         Returns:
             What else was stored, such as ``iteration``. The optimizer, the schedule and this are
-            restored only where every weight fits: weights for another number of classes begin a
-            new training.
+            restored only from our own files, and only where every weight fits: weights for another
+            number of classes begin a new training.
         """
         if use_latest and self.has_checkpoint():
             f = self.get_checkpoint_file()
@@ -118,12 +117,12 @@ class Checkpointer:
         self.logger.info("Loading checkpoint from %s", path)
         content = read_checkpoint(path)
         self.report = load_content(self.model, content, source=str(path))
-        stored = {key: value for key, value in content.items() if key not in _FORMAT_KEYS}
-        if not self._holds_training_state(content):
+        if self.report.format != native.FORMAT:
             return {}
         if not self.report.complete:
-            self.logger.info("The weights do not all fit: the training starts anew with them")
+            self.logger.info("Not all weights fit: they begin a new training")
             return {}
+        stored = {key: value for key, value in content.items() if key not in native.KEYS}
         for key in _RESUMED:
             state = stored.pop(key, None)
             if state is not None and getattr(self, key) is not None:
@@ -158,10 +157,6 @@ class Checkpointer:
 
     def _resolve(self, f: str | Path) -> Path:
         return Path(f)
-
-    def _holds_training_state(self, content: Mapping[str, Any]) -> bool:
-        """Whether the file is our own or maskrcnn-benchmark's, whose other entries are known."""
-        return isinstance(content.get("model"), Mapping) and "__author__" not in content
 
 
 class DetectronCheckpointer(Checkpointer):

@@ -119,6 +119,7 @@ def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> Importe
             format=native.FORMAT,
             tensors=_tensors(content["model"])[0],
             class_names=tuple(names) if names else None,
+            dialect=native.stored_dialect(content),
         )
     container = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
     tensors, other = _tensors(content[container] if container else content)

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 FORMAT = "maskrcnn_lib"
 FORMAT_VERSION = 1
+KEYS = frozenset(("format", "format_version", "model", "class_names", "config"))
+"""The keys that the format itself uses."""
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -31,6 +34,14 @@ def bare_model(model: nn.Module) -> nn.Module:
 def is_native(content: Mapping[str, Any]) -> bool:
     """Tells whether this is the content of a file that ``save_weights`` wrote."""
     return content.get("format") == FORMAT and isinstance(content.get("model"), Mapping)
+
+
+def stored_dialect(content: Mapping[str, Any]) -> str | None:
+    """Returns ``MODEL.DIALECT`` of the configuration in such a file; None where there is none."""
+    try:
+        return yaml.safe_load(content["config"])["MODEL"]["DIALECT"]
+    except (KeyError, TypeError, yaml.YAMLError):
+        return None
 
 
 def save_weights(
@@ -53,6 +64,9 @@ def save_weights(
     Raises:
         ValueError: ``extra`` contains a key that the format itself uses.
     """
+    taken = sorted(KEYS & (extra or {}).keys())
+    if taken:
+        raise ValueError(f"the keys {taken} belong to the checkpoint format; choose other names")
     content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -60,9 +74,6 @@ def save_weights(
         "class_names": None if class_names is None else list(class_names),
         "config": config,
     }
-    taken = sorted(content.keys() & (extra or {}).keys())
-    if taken:
-        raise ValueError(f"the keys {taken} belong to the checkpoint format; choose other names")
     write_atomically(Path(path), {**content, **(extra or {})})
 
 

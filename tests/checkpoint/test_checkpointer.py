@@ -1,0 +1,192 @@
+"""Checkpoints are written whole, and a training goes on from them where it stopped."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from maskrcnn_lib.checkpoint import load_weights, save_weights
+from maskrcnn_lib.checkpoint.files import read_checkpoint
+from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.utils.checkpoint import Checkpointer, DetectronCheckpointer
+
+NAMES = ("__background", "balloon")
+
+
+def _training(classes: int = 2) -> tuple[nn.Module, torch.optim.Optimizer, object]:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, classes))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2)
+
+
+def _step(model, optimizer, scheduler) -> None:
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).square().sum().backward()
+    optimizer.step()
+    scheduler.step()
+
+
+def test_training_that_resumes_equals_one_that_went_on(tmp_path):
+    torch.manual_seed(0)
+    first = _training()
+    for _ in range(3):
+        _step(*first)
+    Checkpointer(*first, save_dir=tmp_path).save("model_0000003", iteration=3)
+    second = _training()
+    stored = Checkpointer(*second, save_dir=tmp_path).load()
+    assert stored == {"iteration": 3}
+    for _ in range(3):
+        _step(*first)
+        _step(*second)
+    for mine, theirs in zip(first[0].parameters(), second[0].parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert first[2].state_dict() == second[2].state_dict()
+
+
+def test_file_carries_marker_class_names_and_configuration(tmp_path):
+    cfg = get_cfg()
+    model = nn.Linear(2, 2)
+    DetectronCheckpointer(cfg, model, save_dir=tmp_path, class_names=NAMES).save("model_final")
+    content = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert (content["format"], content["format_version"]) == ("maskrcnn_lib", 1)
+    assert content["config"] == cfg.dump()
+    report = load_weights(nn.Linear(2, 2), tmp_path / "model_final.pth")
+    assert (report.format, report.class_names) == ("maskrcnn_lib", NAMES)
+    assert report.dialect == cfg.MODEL.DIALECT
+
+
+def test_newest_checkpoint_is_preferred_unless_refused(tmp_path):
+    model = nn.Linear(1, 1)
+    checkpointer = Checkpointer(model, save_dir=tmp_path)
+    assert not checkpointer.has_checkpoint()
+    assert checkpointer.get_checkpoint_file() == ""
+    for name, value in (("old", 1.0), ("new", 2.0)):
+        model.weight.data.fill_(value)
+        checkpointer.save(name)
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "new.pth")
+    checkpointer.load(str(tmp_path / "old.pth"))
+    assert model.weight.item() == 2.0
+    checkpointer.load(str(tmp_path / "old.pth"), use_latest=False)
+    assert model.weight.item() == 1.0
+    checkpointer.tag_last_checkpoint("old.pth")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "old.pth")
+
+
+def test_a_folder_that_was_moved_still_finds_its_newest_checkpoint(tmp_path):
+    Checkpointer(nn.Linear(1, 1), save_dir=tmp_path / "before").save("model")
+    (tmp_path / "before").rename(tmp_path / "after")
+    # maskrcnn-benchmark wrote the whole path.
+    (tmp_path / "after" / "last_checkpoint").write_text("before/model.pth")
+    checkpointer = Checkpointer(nn.Linear(1, 1), save_dir=tmp_path / "after")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "after" / "model.pth")
+
+
+def test_a_newest_checkpoint_that_is_gone_is_named(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(1, 1), save_dir=tmp_path)
+    checkpointer.save("model")
+    (tmp_path / "model.pth").unlink()
+    with pytest.raises(FileNotFoundError, match=r"last_checkpoint names 'model\.pth'"):
+        checkpointer.load()
+
+
+def test_without_a_checkpoint_the_model_keeps_its_weights(tmp_path):
+    model = nn.Linear(1, 1)
+    before = model.weight.item()
+    checkpointer = Checkpointer(model, save_dir=tmp_path)
+    assert checkpointer.load() == {}
+    assert checkpointer.report is None
+    assert model.weight.item() == before
+
+
+@pytest.mark.parametrize("options", [{"save_dir": ""}, {"save_to_disk": False}])
+def test_nothing_is_written_where_it_is_not_wanted(tmp_path, options, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Checkpointer(nn.Linear(1, 1), **{"save_dir": tmp_path, **options}).save("model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_for_other_classes_begin_a_new_training(tmp_path):
+    Checkpointer(*_training(2), save_dir=tmp_path).save("model", iteration=90000)
+    model, optimizer, scheduler = _training(5)
+    checkpointer = Checkpointer(model, optimizer, scheduler)
+    assert checkpointer.load(tmp_path / "model.pth") == {}
+    assert checkpointer.report.reinitialised == ["1.weight", "1.bias"]
+    assert optimizer.state_dict()["state"] == {}
+    assert scheduler.last_epoch == 0
+
+
+def test_foreign_weights_bring_no_training_state(tmp_path):
+    torch.save({"state_dict": nn.Linear(2, 2).state_dict(), "optimizer": 1}, tmp_path / "f.pth")
+    checkpointer = Checkpointer(nn.Linear(2, 2))
+    assert checkpointer.load(tmp_path / "f.pth") == {}
+    assert checkpointer.report.complete
+
+
+def test_wrapped_models_are_saved_under_their_own_names(tmp_path):
+    model = nn.Linear(2, 2)
+    save_weights(nn.DataParallel(torch.compile(model)), tmp_path / "model.pth")
+    assert list(read_checkpoint(tmp_path / "model.pth")["model"]) == ["weight", "bias"]
+    other = nn.Linear(2, 2)
+    assert load_weights(torch.compile(other), tmp_path / "model.pth").complete
+    assert torch.equal(other.weight, model.weight)
+
+
+def test_keys_of_the_format_cannot_be_overwritten(tmp_path):
+    with pytest.raises(ValueError, match="'model'"):
+        Checkpointer(nn.Linear(1, 1), save_dir=tmp_path).save("x", model=1)
+
+
+def test_a_failed_save_leaves_the_older_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "model.pth"
+    save_weights(nn.Linear(1, 1), path)
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, TypeError, RuntimeError)):
+        save_weights(nn.Linear(2, 2), path, extra={"generator": (i for i in range(2))})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+_SAVE_FOREVER = """
+import sys
+from pathlib import Path
+import torch
+from maskrcnn_lib.checkpoint import Checkpointer
+torch.set_num_threads(1)
+model = torch.nn.Linear(700, 700)
+checkpointer = Checkpointer(model, save_dir=sys.argv[1])
+iteration = 0
+while True:
+    model.weight.data.fill_(iteration)
+    checkpointer.save("model", iteration=iteration)
+    iteration += 1
+"""
+
+
+def test_a_process_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
+    script = tmp_path / "save.py"
+    script.write_text(_SAVE_FOREVER)
+    folder = tmp_path / "run"
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    for attempt in range(2):
+        process = subprocess.Popen([sys.executable, script, folder], env=environment)
+        tag = folder / "last_checkpoint"
+        started = time.monotonic()
+        seen = tag.stat().st_mtime_ns if tag.exists() else 0
+        while not tag.exists() or tag.stat().st_mtime_ns == seen:
+            assert process.poll() is None
+            assert time.monotonic() - started < 120
+            time.sleep(0.01)
+        time.sleep(0.02 * attempt)
+        process.kill()
+        process.wait()
+        model = nn.Linear(700, 700)
+        checkpointer = Checkpointer(model, save_dir=folder)
+        stored = checkpointer.load()
+        assert checkpointer.report.complete
+        assert (model.weight == stored["iteration"]).all()
