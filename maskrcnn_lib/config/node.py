@@ -14,8 +14,6 @@ from yacs.config import CfgNode as _YacsNode
 
 from maskrcnn_lib.config.files import config_path, load_yaml
 
-_MISSING = object()
-
 
 class CfgNode(_YacsNode):
     """A tree of named values; leaves are read and set as attributes.
@@ -46,17 +44,7 @@ class CfgNode(_YacsNode):
         if len(cfg_list) % 2:
             raise ValueError(f"overrides must be KEY VALUE pairs; got {list(cfg_list)}")
         for key, value in zip(cfg_list[0::2], cfg_list[1::2], strict=True):
-            *sections, name = str(key).split(".")
-            node = self
-            for section in sections:
-                node = node.get(section) if isinstance(node, CfgNode) else None
-            if not isinstance(node, CfgNode) or name not in node:
-                self._raise_unknown(str(key), "")
-            node._set(name, value, full_key=str(key), origin="", from_text=True)
-
-    def dump(self, **kwargs: Any) -> str:
-        """The tree as YAML text (``kwargs`` go to ``yaml.safe_dump``); merging it gives it back."""
-        return super().dump(**kwargs)
+            self._set(str(key).split("."), value, origin="", from_text=True)
 
     def flat(self, prefix: str = "") -> dict[str, Any]:
         """All leaves as ``{"A.B.C": value}`` in order of definition."""
@@ -68,25 +56,25 @@ class CfgNode(_YacsNode):
 
     def _merge_tree(self, tree: Mapping[str, Any], *, origin: str) -> None:
         changes = list(_leaves(tree, ()))
-        for path, _ in changes:
-            if self._lookup(path) is _MISSING:
-                self._raise_unknown(".".join(path), origin)
+        for path, _ in changes:  # before anything is changed
+            self._parent(path, origin)
         for path, value in changes:
-            node = self if len(path) == 1 else self._lookup(path[:-1])
-            node._set(path[-1], value, full_key=".".join(path), origin=origin, from_text=False)
+            self._set(path, value, origin=origin, from_text=False)
 
-    def _lookup(self, path: Sequence[str]) -> Any:
+    def _parent(self, path: Sequence[str], origin: str) -> "CfgNode":
+        """The section that holds the key ``path``; KeyError where there is no such key."""
         node: Any = self
-        for name in path:
-            if not isinstance(node, CfgNode) or name not in node:
-                return _MISSING
-            node = node[name]
+        for section in path[:-1]:
+            node = node.get(section) if isinstance(node, CfgNode) else None
+        if not isinstance(node, CfgNode) or path[-1] not in node:
+            self._raise_unknown(".".join(path), origin)
         return node
 
-    def _set(self, name: str, value: Any, *, full_key: str, origin: str, from_text: bool) -> None:
-        if self.is_frozen():
+    def _set(self, path: Sequence[str], value: Any, *, origin: str, from_text: bool) -> None:
+        node, name, full_key = self._parent(path, origin), path[-1], ".".join(path)
+        if node.is_frozen():
             raise AttributeError(f"{full_key} cannot be set: the config is frozen{origin}")
-        default = self[name]
+        default = node[name]
         if isinstance(default, CfgNode):
             if value is None or value == {}:
                 return
@@ -95,11 +83,13 @@ class CfgNode(_YacsNode):
                 f"it: {', '.join(f'{full_key}.{key}' for key in list(default)[:3])}, ..."
             )
         try:
-            self[name] = _coerce(_decode(value, default, from_text=from_text), default)
+            node[name] = _coerce(_decode(value, default, from_text=from_text), default)
         except TypeError as error:
             raise ValueError(f"{full_key}{origin}: {error}") from None
 
     def _raise_unknown(self, key: str, origin: str) -> NoReturn:
+        if self.key_is_renamed(key):
+            self.raise_key_rename_error(key)
         known = list(self.flat())
         upper = key.upper()
         near = difflib.get_close_matches(upper, known, n=3, cutoff=0.6)

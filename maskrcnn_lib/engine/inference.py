@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from maskrcnn_lib.checkpoint import LoadReport, load_weights
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
 from maskrcnn_lib.config.dialects import Dialect, get_dialect
+from maskrcnn_lib.config.paths_catalog import load_model_catalog
 from maskrcnn_lib.data.transforms import ImageTransform, build_transform
 from maskrcnn_lib.engine.postprocess import restore_original_size
 from maskrcnn_lib.modeling.detector import build_detection_model
@@ -142,7 +143,9 @@ def build_detector(
             "--weights) with a path, an URL or a catalog name"
         )
     model = build_detection_model(cfg)
-    source = resolve_weights(str(weights)) if isinstance(weights, str | Path) else weights
+    source = weights
+    if isinstance(weights, str | Path):
+        source = resolve_weights(weights, catalog=load_model_catalog(cfg.PATHS_CATALOG))
     report = load_weights(model, source)
     if not report.loaded:
         raise ValueError(f"{weights} fits no parameter of the model in this config:\n{report}")

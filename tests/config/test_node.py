@@ -171,7 +171,7 @@ def test_any_text_and_number_survives_dump_and_load(tmp_path_factory, text, numb
     tree.SOLVER.BASE_LR = number
     tree.INPUT.MIN_SIZE_TRAIN = tuple(numbers)
     path = tmp_path_factory.mktemp("dump") / "config.yml"
-    path.write_text(tree.dump(allow_unicode=True), encoding="utf-8", newline="")
+    path.write_text(tree.dump(), encoding="utf-8")
     assert get_cfg(path) == tree
 
 
@@ -179,3 +179,10 @@ def test_python_given_as_text_or_open_file_to_load_cfg_is_not_run(tmp_path):
     path = _write(tmp_path / "evil.py", "raise SystemExit('was run')\ncfg = {}\n")
     with open(path) as file, pytest.raises(ValueError, match="Python"):
         CfgNode.load_cfg(file)
+
+
+def test_renamed_key_says_its_new_name():
+    fresh = get_cfg()
+    fresh.register_renamed_key("MODEL.WEIGHTS", "MODEL.WEIGHT")
+    with pytest.raises(KeyError, match=r"MODEL\.WEIGHTS was renamed to MODEL\.WEIGHT"):
+        fresh.merge_from_list(["MODEL.WEIGHTS", "x.pth"])
