@@ -32,7 +32,8 @@ class Keypoints(FieldsMixin):
     """K points of each of N objects; a field of BoxList that follows its operations.
 
     A point that is not labelled has visibility 0 and stands at (0, 0). Other skeletons are
-    subclasses that set NAMES, FLIP_MAP and CONNECTIONS; FLIP_INDS follows from them.
+    subclasses that set NAMES, FLIP_MAP and CONNECTIONS; FLIP_INDS follows from them. Geometric
+    methods leave extra fields as they are.
 
     Attributes:
         keypoints: (N, K, 3) float32: x, y in pixels, visibility (0 not labelled, 1 hidden,

@@ -193,6 +193,27 @@ def test_masks_and_keypoints_follow_every_operation():
         assert point[0] in (x1, x2) and point[1] in (y1, y2)
 
 
+def with_all_fields():
+    boxes = two_boxes()
+    boxes.add_field("masks", SegmentationMask([[[0, 0, 9, 0, 9, 9]]] * 2, boxes.size))
+    boxes.add_field("bitmaps", boxes.get_field("masks").convert("mask"))
+    boxes.add_field("keypoints", Keypoints(torch.rand(2, 3, 3), boxes.size))
+    return boxes
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_to_moves_what_can_move_and_geometry_works_there(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    moved = with_all_fields().to(device)[[1]].resize((50, 40)).transpose(1).crop((0, 0, 30, 30))
+    assert moved.bbox.device.type == device
+    assert moved.get_field("labels").device.type == device
+    assert moved.get_field("keypoints").keypoints.device.type == device
+    assert moved.get_field("bitmaps").get_mask_tensor().device.type == device
+    assert moved.get_field("masks").get_mask_tensor().device.type == "cpu"
+    assert moved.get_field("names") == ["cat"]
+
+
 def test_field_of_another_length_is_refused():
     boxes = two_boxes()
     with pytest.raises(ValueError, match=r"'labels' has 3 entries for 2"):

@@ -37,6 +37,7 @@ def test_tensor_that_fits_is_not_copied(shape):
 def test_batch_and_image_list_are_padded_further():
     batch = to_image_list(torch.ones(2, 3, 5, 7), 8)
     assert batch.tensors.shape == (2, 3, 8, 8) and batch.tensors.sum() == 2 * 3 * 5 * 7
+    assert (batch.tensors[:, :, :5, :7] == 1).all()
     again = to_image_list(batch, 16)
     assert again.tensors.shape == (2, 3, 16, 16) and again.image_sizes == [(5, 7), (5, 7)]
     assert to_image_list(batch, 8).tensors is batch.tensors

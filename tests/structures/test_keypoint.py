@@ -79,6 +79,8 @@ def test_crop_shifts_and_hides_what_lies_outside():
     assert at(cropped, 0, "nose") == [0, 0, 0]
     assert not cropped.keypoints[1].any()
     assert cropped.size == (100.5, 30)
+    for window in ((0, 0, 99, 100), (0, 0, 200, 39), (101, 0, 200, 100), (0, 41, 200, 100)):
+        assert at(some_points().crop(window), 0, "left_wrist") == [0, 0, 0]
     with pytest.raises(ValueError, match="window"):
         some_points().crop((5, 5, 5, 5))
 

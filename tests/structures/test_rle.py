@@ -55,6 +55,7 @@ def test_any_garbage_is_refused_or_fills_the_image(counts):
         ({"size": [5, 4], "counts": [3]}, "add up"),
         ({"size": [5, 4], "counts": [21]}, "add up"),
         ({"size": [5, 4], "counts": [-1, 21]}, "add up"),
+        ({"size": [5, 4], "counts": [10, -5, 15]}, "add up"),
         ({"size": [5, 4], "counts": []}, "add up"),
         ({"size": [5, 4], "counts": b""}, "add up"),
         ({"size": [5, 4], "counts": [1.5, 18.5]}, "whole numbers"),

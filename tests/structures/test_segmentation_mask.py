@@ -188,6 +188,12 @@ def test_polygons_keep_float64_so_that_pixels_are_pycocotools():
         assert again["counts"] == rle[0]["counts"]
 
 
+def test_polygons_are_scaled_in_float64():
+    masks = SegmentationMask([[SQUARE]], SIZE).resize((101, 77))
+    expected = np.array(SQUARE).reshape(-1, 2) * [101 / 64, 77 / 48]
+    np.testing.assert_allclose(masks.instances.points.numpy(), expected, rtol=1e-14)
+
+
 def test_fractional_window_is_exact_for_polygons_and_rounded_for_bitmaps():
     masks = SegmentationMask([[SQUARE]], SIZE)
     cropped = masks.crop((10.5, 8.0, 30.25, 28.0))
