@@ -75,30 +75,9 @@ def load_content(
     model = native.bare_model(model)
     targets = model.state_dict(keep_vars=True)
     weights = _import(content, targets, source)
-    placed, unexpected, repeated = _place(weights, targets, source)
-    fitting = {name: value for name, value in placed.items() if value.shape == targets[name].shape}
-    reinitialised = [name for name in placed if name not in fitting]
-    tied = {id(targets[name]) for name in placed}
-    missing = [
-        name
-        for name, target in targets.items()
-        if id(target) not in tied and not name.endswith(_COUNTER)
-    ]
-    lost = any(name.startswith(BOX_PREDICTOR) for name in (*missing, *reinitialised))
-    report = LoadReport(
-        format=weights.format,
-        loaded=list(fitting),
-        missing=missing,
-        unexpected=sorted(unexpected + weights.unmapped),
-        reinitialised=reinitialised,
-        class_names=None if lost else weights.class_names,
-        ignored=weights.ignored + repeated,
-        dialect=weights.dialect,
-        source=source,
-        shapes={
-            name: (tuple(placed[name].shape), tuple(targets[name].shape)) for name in reinitialised
-        },
-    )
+    placed, unexpected, unneeded = _place(weights, targets, source)
+    report = _report(weights, placed, targets, unexpected, unneeded, source)
+    fitting = {name: placed[name] for name in placed if name not in report.shapes}
     if not fitting:
         raise ValueError(f"nothing in this file fits the model:\n{report}")
     if strict and not report.complete:
@@ -107,6 +86,43 @@ def load_content(
     quiet = report.complete or weights.body_only
     logger.log(logging.INFO if quiet else logging.WARNING, "%s", report)
     return report
+
+
+def _report(
+    weights: ImportedWeights,
+    placed: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    unexpected: list[str],
+    unneeded: list[str],
+    source: str,
+) -> LoadReport:
+    """Says what will become of each tensor of the file and of the model."""
+    shapes = {
+        name: (tuple(value.shape), tuple(targets[name].shape))
+        for name, value in placed.items()
+        if value.shape != targets[name].shape
+    }
+    # A layer that stands in the model under several names needs its values once.
+    filled = {id(targets[name]) for name in placed if name not in shapes}
+    refused = {id(targets[name]) for name in shapes}
+    missing = [
+        name
+        for name, target in targets.items()
+        if id(target) not in filled | refused and not name.endswith(_COUNTER)
+    ]
+    classifier_lost = any(name.startswith(BOX_PREDICTOR) for name in (*missing, *shapes))
+    return LoadReport(
+        format=weights.format,
+        loaded=[name for name, target in targets.items() if id(target) in filled],
+        missing=missing,
+        unexpected=sorted(unexpected + weights.unmapped),
+        reinitialised=list(shapes),
+        class_names=None if classifier_lost else weights.class_names,
+        ignored=weights.ignored + unneeded,
+        dialect=weights.dialect,
+        source=source,
+        shapes=shapes,
+    )
 
 
 def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> ImportedWeights:

@@ -7,32 +7,54 @@ stated shape, so that a whole model costs no memory.
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-R50_BLOCKS = (3, 4, 6, 3)
 Shapes = dict[str, tuple[int, ...]]
 
 
-def _blocks() -> Iterator[tuple[int, int, int, int, int]]:
-    """Yields (stage 2..5, block, channels in, width of the bottleneck, channels out)."""
-    channels = 64
-    for stage, blocks in enumerate(R50_BLOCKS, start=2):
-        width, out = 64 * 2 ** (stage - 2), 256 * 2 ** (stage - 2)
-        for block in range(blocks):
-            yield stage, block, channels, width, out
-            channels = out
+class Body(NamedTuple):
+    """A ResNet or ResNeXt: blocks of each stage, groups and width of the bottlenecks."""
+
+    blocks: tuple[int, int, int, int]
+    groups: int = 1
+    width_per_group: int = 64
+
+    def bottlenecks(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """Yields (stage 2..5, block, channels in, width of the bottleneck, channels out)."""
+        channels = 64
+        for stage, blocks in enumerate(self.blocks, start=2):
+            factor = 2 ** (stage - 2)
+            for block in range(blocks):
+                yield (
+                    stage,
+                    block,
+                    channels,
+                    self.groups * self.width_per_group * factor,
+                    256 * factor,
+                )
+                channels = 256 * factor
 
 
-def _caffe2_body() -> Shapes:
+BODIES = {
+    "R_50": Body((3, 4, 6, 3)),
+    "R_101": Body((3, 4, 23, 3)),
+    "X_101_32x8d": Body((3, 4, 23, 3), 32, 8),
+    "X-152-32x8d": Body((3, 8, 36, 3), 32, 8),
+}
+R50 = BODIES["R_50"]
+
+
+def _caffe2_body(body: Body) -> Shapes:
     shapes: Shapes = {"conv1_w": (64, 3, 7, 7), "res_conv1_bn_s": (64,), "res_conv1_bn_b": (64,)}
-    for stage, block, channels, width, out in _blocks():
+    for stage, block, channels, width, out in body.bottlenecks():
         convs = {
             "2a": (width, channels, 1, 1),
-            "2b": (width, width, 3, 3),
+            "2b": (width, width // body.groups, 3, 3),
             "2c": (out, width, 1, 1),
         }
         if block == 0:
@@ -52,11 +74,12 @@ def _layers(layers: Shapes) -> Shapes:
     }
 
 
-def _caffe2_fpn() -> Shapes:
-    layers: Shapes = {"fpn_inner_res5_2_sum": (256, 2048, 1, 1)}
-    for last, channels in (("4_5", 1024), ("3_3", 512), ("2_2", 256)):
-        layers[f"fpn_inner_res{last}_sum_lateral"] = (256, channels, 1, 1)
-    layers |= {f"fpn_res{last}_sum": (256, 256, 3, 3) for last in ("5_2", "4_5", "3_3", "2_2")}
+def _caffe2_fpn(body: Body) -> Shapes:
+    layers: Shapes = {}
+    for stage, blocks in enumerate(body.blocks, start=2):
+        lateral = "" if stage == 5 else "_lateral"
+        layers[f"fpn_inner_res{stage}_{blocks - 1}_sum{lateral}"] = (256, 64 * 2**stage, 1, 1)
+        layers[f"fpn_res{stage}_{blocks - 1}_sum"] = (256, 256, 3, 3)
     layers |= {
         "conv_rpn_fpn2": (256, 256, 3, 3),
         "rpn_cls_logits_fpn2": (3, 256, 1, 1),
@@ -71,11 +94,11 @@ def _caffe2_box(classes: int, channels: int) -> Shapes:
     return _layers({"cls_score": (classes, channels), "bbox_pred": (4 * classes, channels)})
 
 
-def caffe2_shapes(kind: str) -> Shapes:
-    """Blob names and shapes of Detectron's R-50 files, with momentum where it was trained."""
+def caffe2_shapes(kind: str, body: Body = R50) -> Shapes:
+    """Blob names and shapes of Detectron's files, with momentum where it was trained."""
     if kind == "imagenet":
         classifier = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
-        return _caffe2_body() | classifier
+        return _caffe2_body(body) | classifier
     if kind == "faster_c4":
         rpn = _layers(
             {
@@ -84,21 +107,25 @@ def caffe2_shapes(kind: str) -> Shapes:
                 "rpn_bbox_pred": (60, 1024, 1, 1),
             }
         )
-        shapes = _caffe2_body() | rpn | _caffe2_box(81, 2048)
+        shapes = _caffe2_body(body) | rpn | _caffe2_box(81, 2048)
     elif kind == "mask_c4":
         mask = {"conv5_mask_w": (2048, 256, 2, 2), "conv5_mask_b": (256,)}
-        shapes = caffe2_shapes("faster_c4") | mask | _layers({"mask_fcn_logits": (81, 256, 1, 1)})
+        shapes = (
+            caffe2_shapes("faster_c4", body) | mask | _layers({"mask_fcn_logits": (81, 256, 1, 1)})
+        )
+    elif kind == "faster_fpn":
+        shapes = _caffe2_body(body) | _caffe2_fpn(body) | _caffe2_box(81, 1024)
     elif kind == "mask_fpn":
         fcn = {f"_[mask]_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
         mask = _layers({**fcn, "conv5_mask": (256, 256, 2, 2), "mask_fcn_logits": (81, 256, 1, 1)})
-        shapes = _caffe2_body() | _caffe2_fpn() | _caffe2_box(81, 1024) | mask
+        shapes = _caffe2_body(body) | _caffe2_fpn(body) | _caffe2_box(81, 1024) | mask
     elif kind == "keypoint_fpn":
         fcn = {f"conv_fcn{i}": (512, 512 if i > 1 else 256, 3, 3) for i in range(1, 9)}
         keypoints = _layers(fcn) | {
             "kps_score_lowres_w": (512, 17, 4, 4),
             "kps_score_lowres_b": (17,),
         }
-        shapes = _caffe2_body() | _caffe2_fpn() | _caffe2_box(2, 1024) | keypoints
+        shapes = _caffe2_body(body) | _caffe2_fpn(body) | _caffe2_box(2, 1024) | keypoints
     else:
         raise ValueError(kind)
     trained = [name for name in shapes if "_bn_" not in name and not name.endswith("_momentum")]
@@ -111,7 +138,7 @@ def _detectron2_body(prefix: str, head_prefix: str) -> Shapes:
         return {f"{name}.weight": shape} | {f"{name}.norm.{key}": shape[:1] for key in norm}
 
     shapes = conv(f"{prefix}stem.conv1", (64, 3, 7, 7))
-    for stage, block, channels, width, out in _blocks():
+    for stage, block, channels, width, out in R50.bottlenecks():
         home = f"{head_prefix if stage == 5 else prefix}res{stage}.{block}"
         shapes |= conv(f"{home}.conv1", (width, channels, 1, 1))
         shapes |= conv(f"{home}.conv2", (width, width, 3, 3))
@@ -160,9 +187,9 @@ def zeros(shapes: Shapes) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def caffe2_blobs() -> Callable[[str], dict[str, Tensor]]:
-    """Function from the kind of an R-50 model to Detectron's blobs of it."""
-    return lambda kind: zeros(caffe2_shapes(kind))
+def caffe2_blobs() -> Callable[..., dict[str, Tensor]]:
+    """Function from the kind of a model, and its body (R_50), to Detectron's blobs of it."""
+    return lambda kind, body="R_50": zeros(caffe2_shapes(kind, BODIES[body]))
 
 
 @pytest.fixture(scope="session")
