@@ -56,8 +56,8 @@ def to_image_list(
 ) -> ImageList:
     """Makes one batch of images; what they do not fill is zero.
 
-    The batch lies in memory as channels_last. Where no padding is needed, a single image, a batch
-    or an ImageList is not copied.
+    A batch of several images lies in memory as channels_last; images that lie so too are copied
+    fastest. Where no padding is needed, a single image, a batch or an ImageList is not copied.
 
     Args:
         tensors: an ImageList, a (N, C, H, W) batch, one (C, H, W) image, or a list of such images.
@@ -83,13 +83,16 @@ def to_image_list(
         return _pad_batch(tensors[0][None], sizes, size_divisible)
     height = _round_up(max(size[0] for size in sizes), size_divisible)
     width = _round_up(max(size[1] for size in sizes), size_divisible)
-    batch = torch.zeros(
+    batch = torch.empty(
         (len(tensors), tensors[0].shape[0], height, width),
         dtype=tensors[0].dtype,
         device=tensors[0].device,
-    ).contiguous(memory_format=torch.channels_last)
-    for slot, image in zip(batch, tensors, strict=True):
-        slot[:, : image.shape[1], : image.shape[2]] = image
+        memory_format=torch.channels_last,
+    )
+    for slot, image, (bottom, right) in zip(batch, tensors, sizes, strict=True):
+        slot[:, :bottom, :right] = image
+        slot[:, bottom:] = 0
+        slot[:, :bottom, right:] = 0
     return ImageList(batch, sizes)
 
 
