@@ -25,6 +25,8 @@ _COUNTER = "num_batches_tracked"
 # Where files keep their parameters: maskrcnn-benchmark and detectron2, Detectron, and others.
 _CONTAINERS = ("model", "blobs", "state_dict")
 _EXAMPLES = 3
+_BOX_EXTRACTOR = "roi_heads.box.feature_extractor."
+_HEADS_THAT_SHARE = ("roi_heads.mask.feature_extractor.", "roi_heads.keypoint.feature_extractor.")
 
 
 def load_weights(
@@ -180,8 +182,7 @@ def _place(
         The assigned tensors, the names that found no place, and the names that need none.
     """
     placed: dict[str, Tensor] = {}
-    unexpected, unneeded = [], []
-    repeats = _repeated_extractors(weights.tensors)
+    homeless = []
     for name, value in weights.tensors.items():
         places = _body_places(name, targets) if weights.body_only else [name] * (name in targets)
         for place in places:
@@ -189,8 +190,15 @@ def _place(
                 raise ValueError(f"{source} holds two tensors for {place!r}, one is {name!r}")
             placed[place] = value
         if not places:
-            known = name.endswith(_COUNTER) or name.startswith(repeats)
-            (unneeded if known else unexpected).append(name)
+            homeless.append(name)
+    repeats = tuple(
+        prefix
+        for prefix in _HEADS_THAT_SHARE
+        if any(name.startswith(prefix) for name in homeless)
+        and _repeats_box_head(prefix, weights.tensors)
+    )
+    unneeded = [name for name in homeless if name.endswith(_COUNTER) or name.startswith(repeats)]
+    unexpected = [name for name in homeless if name not in unneeded]
     return placed, unexpected, unneeded
 
 
@@ -212,22 +220,17 @@ def _body_places(name: str, targets: Mapping[str, Tensor]) -> list[str]:
     return places
 
 
-def _repeated_extractors(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Prefixes under which the box head's feature extractor stands once more, as shared heads do.
+def _repeats_box_head(prefix: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether everything under ``prefix`` is the box head's feature extractor once more.
 
     Shared heads are one module in the model, and some toolboxes store it once per head.
     """
-    box = "roi_heads.box.feature_extractor."
-    repeats = []
-    for prefix in ("roi_heads.mask.feature_extractor.", "roi_heads.keypoint.feature_extractor."):
-        own = {name: value for name, value in tensors.items() if name.startswith(prefix)}
-        originals = [tensors.get(box + name.removeprefix(prefix)) for name in own]
-        if own and all(
-            original is not None and torch.equal(original, value)
-            for original, value in zip(originals, own.values(), strict=True)
-        ):
-            repeats.append(prefix)
-    return tuple(repeats)
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            original = tensors.get(_BOX_EXTRACTOR + name.removeprefix(prefix))
+            if original is None or not torch.equal(original, value):
+                return False
+    return True
 
 
 @torch.no_grad()

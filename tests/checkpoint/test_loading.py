@@ -302,14 +302,15 @@ def test_imagenet_name_is_matched_at_dots_alone():
 
 
 def test_torchvision_classifier_fills_a_body():
-    from torchvision.models import resnet50
+    from torchvision.models.resnet import Bottleneck
+    from torchvision.models.resnet import ResNet as Theirs
 
-    source = resnet50(weights=None).double().eval()
+    source = Theirs(Bottleneck, [2, 1, 1, 1]).double().eval()
     for name, value in source.state_dict().items():
         if "running" in name:
             value.uniform_(0.1, 1.0)
     body = ResNet(
-        (3, 4, 6, 3),
+        (2, 1, 1, 1),
         stem_out_channels=64,
         res2_out_channels=256,
         width_per_group=64,

@@ -173,7 +173,7 @@ def test_damaged_bytes_never_raise_anything_but_an_error_that_names_the_file(pyt
     data = path.read_bytes()
     generator = np.random.default_rng(0)
     failed = 0
-    for _ in range(500):
+    for _ in range(200):
         damaged = bytearray(data)
         for position in generator.integers(2, len(data), 3):
             damaged[position] = generator.integers(256)
@@ -183,7 +183,7 @@ def test_damaged_bytes_never_raise_anything_but_an_error_that_names_the_file(pyt
         except ValueError as error:
             failed += 1
             assert str(path) in str(error)
-    assert failed > 100
+    assert failed > 50
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"<html>404</html>", b"\x89PNG\r\n"])
