@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskrcnn_lib.checkpoint import native
 from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
-from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights
+from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights, maskrcnn_benchmark
 from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR
 from maskrcnn_lib.checkpoint.report import LoadReport
 from maskrcnn_lib.layers import FrozenBatchNorm2d
@@ -143,7 +143,8 @@ def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> Importe
     tensors, other = _tensors(content[container] if container else content)
     if not tensors:
         raise ValueError(f"{source} holds no tensors; its keys are {sorted(map(str, content))}")
-    if tensors.keys() == targets.keys():
+    wrapped = container is not None and maskrcnn_benchmark.recognises(tensors.keys())
+    if tensors.keys() == targets.keys() and not wrapped:
         return ImportedWeights(format="state_dict", tensors=tensors, ignored=other)
     for importer in IMPORTERS:
         if importer.recognises(tensors.keys()):
@@ -159,7 +160,7 @@ def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> Importe
 
 def _tensors(mapping: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
     """Splits a dictionary into tensors, without a prefix "module." common to all, and the rest."""
-    tensors = {name: _tensor(value) for name, value in mapping.items() if _is_array(value)}
+    tensors = {str(name): _tensor(value) for name, value in mapping.items() if _is_array(value)}
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors, [str(name) for name, value in mapping.items() if not _is_array(value)]
@@ -184,7 +185,10 @@ def _place(
     placed: dict[str, Tensor] = {}
     homeless = []
     for name, value in weights.tensors.items():
-        places = _body_places(name, targets) if weights.body_only else [name] * (name in targets)
+        if weights.body_only:
+            places = _body_places(name, targets)
+        else:
+            places = [name] if name in targets else []
         for place in places:
             if place in placed:
                 raise ValueError(f"{source} holds two tensors for {place!r}, one is {name!r}")

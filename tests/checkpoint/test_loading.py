@@ -83,6 +83,14 @@ def test_a_path_may_be_a_string_and_its_ending_says_nothing(tmp_path):
     assert load_weights(model, str(tmp_path / "weights.pkl")).complete
 
 
+def test_the_wrapping_of_native_names_says_who_wrote_them():
+    model = _tree(_heads())
+    state = _random_state(model)
+    assert load_weights(model, {"model": state}).class_names == coco_class_names()
+    report = load_weights(model, state)
+    assert (report.format, report.class_names, report.dialect) == ("state_dict", None, None)
+
+
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_weights(_tree(_heads()), tmp_path / "nowhere.pth")
