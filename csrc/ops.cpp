@@ -12,4 +12,14 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
   m.def(
       "batched_nms_fixed(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, "
       "int max_output, int max_per_group) -> (Tensor indices, Tensor counts)");
+
+  // M x M mask probabilities to pixels: bitmaps (N, height, width), or run lengths of the bitmaps
+  // in column-major order with the offsets at which each mask's begin; and these as COCO's text.
+  m.def(
+      "paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, "
+      "bool aligned) -> Tensor");
+  m.def(
+      "masks_to_rle(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, "
+      "bool aligned) -> (Tensor runs, Tensor offsets)");
+  m.def("compress_rle(Tensor runs, Tensor offsets) -> (Tensor characters, Tensor offsets)");
 }

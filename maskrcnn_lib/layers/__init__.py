@@ -8,6 +8,7 @@ use of an operator.
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
 from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
+from maskrcnn_lib.layers.paste_masks import masks_to_rle, paste_masks
 from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "batched_nms",
     "batched_nms_fixed",
     "interpolate",
+    "masks_to_rle",
     "nms",
+    "paste_masks",
     "smooth_l1_loss",
 ]
