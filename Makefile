@@ -58,7 +58,8 @@ endif
 asan: $(INSTALLED)
 	SANITIZE=address MASKRCNN_NO_CUDA=1 \
 	  $(BIN)/python setup.py build_ext --build-lib build/asan --build-temp build/asan-temp
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 \
 	  MASKRCNN_LIBRARY_DIR=build/asan/maskrcnn_lib MASKRCNN_REQUIRE_OPS=1 \
 	  $(BIN)/python -m pytest tests/layers -q $(PYTEST_ARGS)
 
