@@ -22,12 +22,12 @@ C10_HOST_DEVICE inline T box_intersection(const Box<T>& a, const Box<T>& b) {
   return mul(width, height);
 }
 
-// Whether the boxes' intersection over union exceeds the threshold. Without overlap, and for two
-// boxes without area (0 / 0), it does not.
+// Whether the boxes' intersection over union exceeds the threshold, which is not negative.
 template <typename T>
 C10_HOST_DEVICE inline bool overlaps(const Box<T>& a, T area_a, const Box<T>& b, T area_b,
                                      double threshold) {
   const T intersection = box_intersection(a, b);
+  if (!(intersection > T(0))) return false;
   return intersection / (area_a + area_b - intersection) > threshold;
 }
 

@@ -45,9 +45,9 @@ std::tuple<Tensor, Tensor> compress_rle(const Tensor& runs, const Tensor& offset
   const auto* run = packed_runs.const_data_ptr<int64_t>();
   const auto* offset = packed_offsets.const_data_ptr<int64_t>();
   const int64_t masks = offsets.size(0) - 1;
-  STD_TORCH_CHECK(offset[0] == 0 && offset[masks] == runs.size(0) &&
-                      std::is_sorted(offset, offset + masks + 1),
-                  "offsets must ascend from 0 to the number of runs");
+  STD_TORCH_CHECK(
+      offset[0] == 0 && offset[masks] == runs.size(0) && std::is_sorted(offset, offset + masks + 1),
+      "offsets must ascend from 0 to the number of runs");
 
   std::vector<uint8_t> text;
   text.reserve(2 * runs.size(0));
@@ -57,14 +57,14 @@ std::tuple<Tensor, Tensor> compress_rle(const Tensor& runs, const Tensor& offset
   for (int64_t i = 0; i < masks; ++i) {
     const int64_t* lengths = run + offset[i];
     for (int64_t k = 0; k < offset[i + 1] - offset[i]; ++k) {
-      STD_TORCH_CHECK(lengths[k] >= 0, "runs must not be negative, but run ", offset[i] + k,
-                      " is ", lengths[k]);
+      STD_TORCH_CHECK(lengths[k] >= 0, "runs must not be negative, but run ", offset[i] + k, " is ",
+                      lengths[k]);
       append(k < kFirstDifference ? lengths[k] : lengths[k] - lengths[k - 2], text);
     }
     end[i + 1] = static_cast<int64_t>(text.size());
   }
-  Tensor characters = torch::stable::new_empty(
-      packed_runs, {static_cast<int64_t>(text.size())}, ScalarType::Byte);
+  Tensor characters =
+      torch::stable::new_empty(packed_runs, {static_cast<int64_t>(text.size())}, ScalarType::Byte);
   std::copy(text.begin(), text.end(), characters.mutable_data_ptr<uint8_t>());
   return {characters, ends};
 }

@@ -19,20 +19,20 @@
 #include <vector>
 
 #include "common/box.h"
-#include "common/inputs.h"
+#include "common/nms_inputs.h"
 #include "cpu/simd.h"
 
 namespace {
 
 using maskrcnn::Box;
-using maskrcnn::on_one_device;
-using maskrcnn::widen;
+using maskrcnn::check_nms;
+using maskrcnn::NmsInputs;
+using maskrcnn::NmsLimits;
 using maskrcnn::with_data;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t kBlock = 32;  // boxes tested between two looks at the result
-constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 // The cheap test may let a pair pass that the exact test rejects, never the reverse: rounding moves
 // either side by a few units of the last place, far less than this.
 constexpr double kSlack = 1e-5;
@@ -187,7 +187,8 @@ GroupedRanks sort_by_group(const std::vector<int64_t>& order, const int64_t* gro
   std::iota(grouped.ranks.begin(), grouped.ranks.end(), int64_t(0));
   if (groups != nullptr) {
     std::vector<uint64_t> keys(n);
-    for (int64_t rank = 0; rank < n; ++rank) keys[rank] = static_cast<uint64_t>(groups[order[rank]]);
+    for (int64_t rank = 0; rank < n; ++rank)
+      keys[rank] = static_cast<uint64_t>(groups[order[rank]]);
     radix_sort(keys, grouped.ranks);
     for (int64_t i = 1; i < n; ++i) {
       if (keys[i] != keys[i - 1]) grouped.ends.push_back(i);
@@ -235,14 +236,7 @@ std::vector<int64_t> keep_indices(const Box<T>* boxes, const std::vector<int64_t
   return keep;
 }
 
-// Checked, contiguous and widened inputs: boxes (rows, n, 4), scores (rows, n), groups (rows, n).
-struct Inputs {
-  Tensor boxes, scores;
-  std::optional<Tensor> groups;
-  int64_t rows, n;
-};
-
-void check_values(const Inputs& inputs, bool leave_out_padding) {
+void check_values(const NmsInputs& inputs, bool leave_out_padding) {
   with_data(inputs.scores, [&](auto* scores) {
     with_data(inputs.boxes, [&](auto* boxes) {
       for (int64_t i = 0; i < inputs.rows * inputs.n; ++i) {
@@ -258,38 +252,8 @@ void check_values(const Inputs& inputs, bool leave_out_padding) {
   });
 }
 
-// `dims` is the number of dimensions of the scores: 1, or 2 with rows.
-Inputs check(const Tensor& boxes, const Tensor& scores, const std::optional<Tensor>& groups,
-             int64_t dims, double threshold) {
-  STD_TORCH_CHECK(boxes.dim() == dims + 1 && boxes.size(dims) == 4, "boxes must have shape (",
-                  dims == 2 ? "rows, " : "", "N, 4)");
-  STD_TORCH_CHECK(scores.dim() == dims && scores.size(0) == boxes.size(0) &&
-                      scores.numel() * 4 == boxes.numel(),
-                  "scores must have one entry per box");
-  STD_TORCH_CHECK(maskrcnn::is_floating(boxes), "boxes must be floating point");
-  STD_TORCH_CHECK(maskrcnn::is_floating(scores), "scores must be floating point");
-  STD_TORCH_CHECK(on_one_device(boxes, scores), "boxes and scores must be on one device");
-  STD_TORCH_CHECK(threshold >= 0 && threshold <= 1, "iou_threshold must lie in [0, 1]");
-  Inputs inputs{widen(boxes), widen(scores), std::nullopt, dims == 2 ? boxes.size(0) : 1,
-                boxes.size(dims - 1)};
-  if (groups.has_value()) {
-    STD_TORCH_CHECK(groups->dim() == dims && groups->size(0) == scores.size(0) &&
-                        groups->numel() == scores.numel(),
-                    "groups must have one entry per box");
-    STD_TORCH_CHECK(groups->scalar_type() == ScalarType::Long, "groups must be int64");
-    STD_TORCH_CHECK(on_one_device(boxes, *groups), "boxes and groups must be on one device");
-    inputs.groups = torch::stable::contiguous(*groups);
-  }
-  return inputs;
-}
-
-struct Limits {
-  bool leave_out_padding;
-  int64_t max_output, max_per_group;
-};
-
-std::vector<int64_t> keep_of_row(const Inputs& inputs, int64_t row, double threshold,
-                                 const Limits& limits) {
+std::vector<int64_t> keep_of_row(const NmsInputs& inputs, int64_t row, double threshold,
+                                 const NmsLimits& limits) {
   const int64_t first = row * inputs.n;
   const std::vector<int64_t> order = with_data(inputs.scores, [&](auto* scores) {
     return order_by_score(scores + first, inputs.n, limits.leave_out_padding);
@@ -303,10 +267,9 @@ std::vector<int64_t> keep_of_row(const Inputs& inputs, int64_t row, double thres
   });
 }
 
-Tensor keep_all(const Inputs& inputs, double threshold) {
+Tensor keep_all(const NmsInputs& inputs, double threshold) {
   check_values(inputs, false);
-  const std::vector<int64_t> keep =
-      keep_of_row(inputs, 0, threshold, {false, kUnlimited, kUnlimited});
+  const std::vector<int64_t> keep = keep_of_row(inputs, 0, threshold, NmsLimits::none());
   Tensor result = torch::stable::new_empty(inputs.scores, {static_cast<int64_t>(keep.size())},
                                            ScalarType::Long);
   std::copy(keep.begin(), keep.end(), result.mutable_data_ptr<int64_t>());
@@ -314,22 +277,20 @@ Tensor keep_all(const Inputs& inputs, double threshold) {
 }
 
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
-  return keep_all(check(boxes, scores, std::nullopt, 1, iou_threshold), iou_threshold);
+  return keep_all(check_nms(boxes, scores, std::nullopt, 1, iou_threshold), iou_threshold);
 }
 
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& groups,
                    double iou_threshold) {
-  return keep_all(check(boxes, scores, groups, 1, iou_threshold), iou_threshold);
+  return keep_all(check_nms(boxes, scores, groups, 1, iou_threshold), iou_threshold);
 }
 
 std::tuple<Tensor, Tensor> batched_nms_fixed(const Tensor& boxes, const Tensor& scores,
                                              const Tensor& groups, double iou_threshold,
                                              int64_t max_output, int64_t max_per_group) {
-  const Inputs inputs = check(boxes, scores, groups, 2, iou_threshold);
-  STD_TORCH_CHECK(max_output >= 0, "max_output must not be negative");
-  STD_TORCH_CHECK(max_per_group >= 0, "max_per_group must not be negative");
+  const NmsInputs inputs = check_nms(boxes, scores, groups, 2, iou_threshold);
+  const NmsLimits limits = NmsLimits::padded(max_output, max_per_group);
   check_values(inputs, true);
-  const Limits limits{true, max_output, max_per_group == 0 ? kUnlimited : max_per_group};
   Tensor indices =
       torch::stable::new_zeros(inputs.scores, {inputs.rows, max_output}, ScalarType::Long);
   Tensor counts = torch::stable::new_zeros(inputs.scores, {inputs.rows}, ScalarType::Long);

@@ -36,17 +36,16 @@ inline Simd detect_simd() {
 
 // Defines the function `name`, which runs `body<Args...>` with the widest vectors there are.
 // `parameters` and `arguments` are in parentheses.
-#define MASKRCNN_MULTIVERSION(result, name, body, parameters, arguments)                     \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) result name##_avx512         \
-      parameters {                                                                           \
-    return body arguments;                                                                   \
-  }                                                                                          \
-  __attribute__((target("avx2"))) result name##_avx2 parameters { return body arguments; }   \
-  result name##_baseline parameters { return body arguments; }                               \
-  result name parameters {                                                                   \
-    static const ::maskrcnn::Simd simd = ::maskrcnn::detect_simd();                          \
-    if (simd == ::maskrcnn::Simd::kAvx512) return name##_avx512 arguments;                   \
-    return simd == ::maskrcnn::Simd::kAvx2 ? name##_avx2 arguments : name##_baseline arguments; \
+#define MASKRCNN_MULTIVERSION(result, name, body, parameters, arguments)                          \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) result name##_avx512 parameters { \
+    return body arguments;                                                                        \
+  }                                                                                               \
+  __attribute__((target("avx2"))) result name##_avx2 parameters { return body arguments; }        \
+  result name##_baseline parameters { return body arguments; }                                    \
+  result name parameters {                                                                        \
+    static const ::maskrcnn::Simd simd = ::maskrcnn::detect_simd();                               \
+    if (simd == ::maskrcnn::Simd::kAvx512) return name##_avx512 arguments;                        \
+    return simd == ::maskrcnn::Simd::kAvx2 ? name##_avx2 arguments : name##_baseline arguments;   \
   }
 
 #else
