@@ -1,0 +1,149 @@
+"""COCODemo: maskrcnn-benchmark's methods on real photos, all of them working."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskrcnn_lib import COCODemo, get_cfg
+
+PHOTOS = Path(__file__).parents[2] / "demo" / "images"
+
+
+def bgr(name):
+    return np.ascontiguousarray(np.asarray(Image.open(PHOTOS / f"{name}.jpg"))[..., ::-1])
+
+
+@pytest.fixture(scope="module")
+def weights(test_data):
+    return test_data / "weights" / "mask_rcnn_fbnetv3a_float.pth"
+
+
+@pytest.fixture(scope="module")
+def demo(weights):
+    return COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4"), 0.6, weights=weights)
+
+
+def names(demo, predictions):
+    return [demo.class_name(label) for label in predictions.get_field("labels").tolist()]
+
+
+def test_cat_is_found_with_a_whole_image_bitmap(demo):
+    image = bgr("chelsea")
+    predictions = demo.compute_prediction(image)
+    assert predictions.size == (image.shape[1], image.shape[0])
+    top = demo.select_top_predictions(predictions)
+    assert names(demo, top)[0] == "cat" and len(top) < len(predictions)
+    mask = top.get_field("mask")
+    assert mask.shape == (len(top), 1, *image.shape[:2]) and mask.dtype == torch.bool
+    assert 0.3 < mask[0].float().mean() < 0.9  # the cat fills most of the photo
+
+
+def test_top_predictions_are_sorted_and_confident(demo):
+    scores = demo.select_top_predictions(demo.compute_prediction(bgr("coffee"))).get_field("scores")
+    assert (scores > 0.6).all()
+    assert torch.equal(scores, scores.sort(descending=True).values)
+
+
+def test_drawing_keeps_the_size_and_the_input(demo):
+    image = bgr("astronaut")
+    before = image.copy()
+    drawn = demo.run_on_opencv_image(image)
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8
+    assert (drawn != image).any()
+    np.testing.assert_array_equal(image, before)
+
+
+def test_each_overlay_draws_something_of_its_own(demo):
+    image = bgr("chelsea")
+    top = demo.select_top_predictions(demo.compute_prediction(image))
+    overlays = [
+        demo.overlay_boxes(image, top),
+        demo.overlay_mask(image, top),
+        demo.overlay_class_names(image, top),
+    ]
+    changed = [(overlay != image).any(axis=-1) for overlay in overlays]
+    assert all(c.any() for c in changed)
+    assert changed[1].sum() > changed[0].sum()
+    # a class has one colour in everything that is drawn
+    color = demo.compute_colors_for_labels(top.get_field("labels"))[0]
+    assert (overlays[2] == color).all(axis=-1).any()
+
+
+def test_bitmaps_and_probabilities_are_drawn_alike(demo):
+    image = bgr("chelsea")
+    pasted = demo.select_top_predictions(demo.compute_prediction(image))
+    soft = demo.select_top_predictions(demo.detector([image[..., ::-1]])[0])
+    difference = (demo.overlay_mask(image, pasted) != demo.overlay_mask(image, soft)).any(axis=-1)
+    assert difference.mean() < 1e-3  # single pixels at the threshold
+
+
+def test_several_images_give_what_each_gives_alone(demo):
+    images = [bgr("coffee"), bgr("coffee")[:, ::-1].copy()]
+    together = demo.compute_predictions(images)
+    for image, found in zip(images, together, strict=True):
+        alone = demo.compute_prediction(image)
+        assert len(found) == len(alone)
+        torch.testing.assert_close(found.bbox, alone.bbox, rtol=0, atol=0.01)
+    assert demo.compute_predictions([]) == []
+
+
+def test_heat_maps_replace_the_drawing(weights):
+    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4")
+    demo = COCODemo(cfg, 0.6, show_mask_heatmaps=True, masks_per_dim=2, weights=weights)
+    image = bgr("chelsea")
+    montage = demo.run_on_opencv_image(image)
+    assert abs(montage.shape[0] - image.shape[0]) < 2 and abs(montage.shape[1] - image.shape[1]) < 2
+    top_left = montage[: montage.shape[0] // 2, : montage.shape[1] // 2]
+    assert (top_left[..., 2] > 120).any() and (top_left[..., 0] > 120).any()
+    assert demo.compute_prediction(image).get_field("mask").dtype == torch.float32
+
+
+def test_minimal_image_size_is_used(weights):
+    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4")
+    small = COCODemo(cfg, min_image_size=128, weights=weights)
+    assert small.detector.transform(bgr("chelsea")).shape[1:] == (128, 192)
+    default = COCODemo(cfg, weights=weights)
+    assert default.detector.transform(bgr("chelsea")).shape[1] == 320
+
+
+def test_class_names_come_with_the_checkpoint(demo):
+    assert len(demo.CATEGORIES) == 81
+    assert demo.CATEGORIES[1] == "person" and demo.CATEGORIES[80] == "toothbrush"
+    assert demo.class_name(500) == "class 500"
+
+
+def test_config_of_the_caller_is_left_alone_and_may_be_frozen(weights):
+    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4")
+    before = cfg.dump()
+    cfg.freeze()
+    COCODemo(cfg, weights=weights)
+    assert cfg.dump() == before
+
+
+def test_missing_weights_say_what_to_pass():
+    with pytest.raises(ValueError, match="weights="):
+        COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["MODEL.WEIGHT", ""]))
+
+
+def test_weights_of_another_model_are_refused():
+    with pytest.raises(ValueError):
+        COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4"), weights={"something.else": torch.zeros(3)})
+
+
+def test_bfloat16_finds_the_same_objects(weights):
+    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["DTYPE", "bfloat16"])
+    demo = COCODemo(cfg, 0.6, weights=weights)
+    top = demo.select_top_predictions(demo.compute_prediction(bgr("chelsea")))
+    assert names(demo, top)[0] == "cat"
+    assert top.get_field("mask").dtype == torch.bool
+
+
+def test_a_config_change_after_construction_has_no_effect(demo):
+    threshold = demo.cfg.MODEL.ROI_HEADS.SCORE_THRESH
+    found = len(demo.compute_prediction(bgr("coffee")))
+    demo.cfg.MODEL.ROI_HEADS.SCORE_THRESH = 0.99
+    assert len(demo.compute_prediction(bgr("coffee"))) == found
+    demo.cfg.MODEL.ROI_HEADS.SCORE_THRESH = threshold

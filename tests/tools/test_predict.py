@@ -1,0 +1,125 @@
+"""``maskrcnn predict`` on real photos, as a user runs it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrcnn_lib.tools.cli import main
+
+MODEL = "d2go/mask_rcnn_fbnetv3a_C4"
+PHOTOS = Path(__file__).parents[2] / "demo" / "images"
+
+
+@pytest.fixture
+def weights(test_data, monkeypatch):
+    monkeypatch.setenv("MASKRCNN_WEIGHTS_DIR", str(test_data / "weights"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(PHOTOS, folder)
+    return folder
+
+
+def test_person_cat_and_cup_are_found_and_written(weights, photos, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["predict", str(photos), "--model", MODEL, "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split(":")[0]: line for line in printed.splitlines()}
+    assert "person" in lines["astronaut.jpg"]
+    assert "cat" in lines["chelsea.jpg"]
+    assert "cup" in lines["coffee.jpg"]
+    for name in ("astronaut", "chelsea", "coffee"):
+        before = np.asarray(Image.open(photos / f"{name}.jpg"))
+        drawn = np.asarray(Image.open(output / f"{name}.png"))
+        assert drawn.shape == before.shape
+        assert (drawn != before).any(axis=-1).mean() > 0.1  # the objects are large
+
+
+def test_results_are_what_coco_tools_read(weights, photos, tmp_path):
+    from pycocotools.coco import COCO
+
+    output = tmp_path / "out"
+    arguments = ["predict", str(photos / "chelsea.jpg"), "--model", MODEL, "--output", str(output)]
+    assert main([*arguments, "--format", "json"]) == 0
+    assert sorted(p.name for p in output.iterdir()) == [
+        "coco_predictions.json",
+        "coco_results.json",
+    ]
+    dataset = COCO(str(output / "coco_predictions.json"))
+    results = dataset.loadRes(str(output / "coco_results.json"))
+    best = max(results.anns.values(), key=lambda a: a["score"])
+    assert dataset.cats[best["category_id"]]["name"] == "cat" and best["category_id"] == 17
+    mask = results.annToMask(best)
+    assert mask.shape == (300, 451)
+    # the mask lies in its box and fills most of it
+    x, y, w, h = best["bbox"]
+    inside = mask[max(0, int(y) - 1) : int(y + h) + 2, max(0, int(x) - 1) : int(x + w) + 2]
+    assert inside.sum() > 0.98 * mask.sum() and mask.sum() > 0.4 * w * h
+
+
+def test_a_damaged_file_is_named_counted_and_skipped(weights, photos, tmp_path, capsys):
+    (photos / "broken.jpg").write_bytes(b"nothing")
+    output = tmp_path / "out"
+    assert main(["predict", str(photos), "--model", MODEL, "--output", str(output)]) == 1
+    captured = capsys.readouterr()
+    assert "broken.jpg" in captured.err and "1 of 4 images skipped" in captured.err
+    assert "cat" in captured.out
+    assert (output / "chelsea.png").exists() and not (output / "broken.png").exists()
+
+
+def test_every_kind_of_image_is_taken(weights, photos, tmp_path, capsys):
+    cat = Image.open(photos / "chelsea.jpg")
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    cat.convert("L").save(folder / "grey.png")
+    cat.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    cat.convert("RGBA").save(folder / "rgba.png")
+    cat.quantize(64).save(folder / "palette.png")
+    Image.fromarray(np.asarray(cat.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    exif = cat.getexif()
+    exif[0x0112] = 6
+    cat.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=95)
+    arguments = ["--model", MODEL, "--output", str(tmp_path / "out"), "--format", "png"]
+    assert main(["predict", str(folder), *arguments]) == 0
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if ".png:" in line or ".jpg:" in line
+    ]
+    assert len(lines) == 6 and all("cat" in line for line in lines)
+    assert Image.open(tmp_path / "out" / "turned.png").size == cat.size
+
+
+def test_pdf_pages_and_heat_maps_are_written(weights, photos, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["predict", str(photos / "coffee.jpg"), "--model", MODEL, "--output", str(output)]
+    assert main([*arguments, "--format", "pdf", "png", "--show-mask-heatmaps"]) == 0
+    content = (output / "coffee.pdf").read_bytes()
+    assert content.startswith(b"%PDF") and b"/Count 1" in content
+    heat = np.asarray(Image.open(output / "coffee.png")).astype(int)
+    assert heat[..., 0].max() > 100 and heat[..., 2].max() > 100
+
+
+def test_inputs_with_one_stem_do_not_overwrite_each_other(weights, photos, tmp_path):
+    Image.open(photos / "coffee.jpg").save(photos / "coffee.png")
+    output = tmp_path / "out"
+    inputs = [str(photos / "coffee.jpg"), str(photos / "coffee.png")]
+    assert main(["predict", *inputs, "--model", MODEL, "--output", str(output)]) == 0
+    assert {"coffee.jpg.png", "coffee.png.png"} <= {p.name for p in output.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg"),
+        ([str(PHOTOS), "--model", "d2go/mask_rcnn_fbnetv3a_C5"], "d2go/mask_rcnn_fbnetv3a_C4"),
+        ([str(PHOTOS), "--model", MODEL, "MODEL.ROI_HEADS.NMSS", "1"], "MODEL.ROI_HEADS.NMS"),
+        ([str(PHOTOS), "--model", MODEL, "--weights", "gone.pth"], "gone.pth"),
+    ],
+)
+def test_wrong_input_is_named(weights, arguments, message, capsys, tmp_path):
+    assert main(["predict", "--output", str(tmp_path), *arguments]) == 1
+    assert message in capsys.readouterr().err
