@@ -84,7 +84,9 @@ def test_every_kind_of_image_is_taken(weights, photos, tmp_path, capsys):
     exif = cat.getexif()
     exif[0x0112] = 6
     cat.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=95)
-    arguments = ["--model", MODEL, "--output", str(tmp_path / "out"), "--format", "png"]
+    # without colours the model is less sure
+    options = ["--format", "png", "--confidence", "0.3"]
+    arguments = ["--model", MODEL, "--output", str(tmp_path / "out"), *options]
     assert main(["predict", str(folder), *arguments]) == 0
     lines = [
         line for line in capsys.readouterr().out.splitlines() if ".png:" in line or ".jpg:" in line
