@@ -133,7 +133,7 @@ def build_detector(
         min_image_size: short side of the network's input instead of ``INPUT.MIN_SIZE_TEST``.
 
     Raises:
-        ValueError: no weights were named, or they fill none of the model's parameters.
+        ValueError: no weights were named, or they leave a part of the model random.
         FileNotFoundError: the weights cannot be had; the message says where to put them.
     """
     weights = weights if weights is not None else cfg.MODEL.WEIGHT
@@ -147,10 +147,7 @@ def build_detector(
     if isinstance(weights, str | Path):
         source = resolve_weights(weights, catalog=load_model_catalog(cfg.PATHS_CATALOG))
     report = load_weights(model, source)
-    if not report.loaded:
-        raise ValueError(f"{weights} fits no parameter of the model in this config:\n{report}")
-    if report.missing or report.reinitialised:
-        logger.warning("the weights do not fill the whole model:\n%s", report)
+    _check_fit(report, cfg.MODEL.DIALECT)
     device = resolve_device(cfg.MODEL.DEVICE)
     model = fuse_frozen_norms(model.eval()).to(device, memory_format=torch.channels_last)
     return Detector(
@@ -163,6 +160,22 @@ def build_detector(
         class_names=_class_names(report, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES),
         report=report,
     )
+
+
+def _check_fit(report: LoadReport, dialect: str) -> None:
+    """Refuses weights that leave the model half random; warns of other conventions."""
+    if report.missing or report.reinitialised:
+        raise ValueError(
+            "these weights do not fill the model, so that its detections would be random; are they "
+            f"those of an ImageNet body, or of another config?\n{report}"
+        )
+    if report.dialect is not None and report.dialect != dialect:
+        logger.warning(
+            "these weights were trained under the conventions of %s, but MODEL.DIALECT is %s: "
+            "expect other numbers than the published ones",
+            report.dialect,
+            dialect,
+        )
 
 
 def _class_names(report: LoadReport, num_classes: int) -> tuple[str, ...]:

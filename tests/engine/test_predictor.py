@@ -128,6 +128,20 @@ def test_missing_weights_say_what_to_pass():
         COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["MODEL.WEIGHT", ""]))
 
 
+def test_weights_of_a_body_alone_are_refused(weights):
+    whole = torch.load(weights, weights_only=True)
+    body = {name: value for name, value in whole.items() if not name.startswith("roi_heads.")}
+    with pytest.raises(ValueError, match="do not fill the model"):
+        COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4"), weights=body)
+
+
+def test_conventions_of_another_toolbox_are_warned_of(weights, caplog):
+    COCODemo(
+        get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["MODEL.DIALECT", "torchvision"]), weights=weights
+    )
+    assert "conventions of d2go" in caplog.text
+
+
 def test_weights_of_another_model_are_refused():
     with pytest.raises(ValueError):
         COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4"), weights={"something.else": torch.zeros(3)})

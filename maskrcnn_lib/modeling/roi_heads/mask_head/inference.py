@@ -41,9 +41,7 @@ class Masker:
         self.aligned = aligned
         self.box_end_offset = box_end_offset
 
-    def __call__(
-        self, masks: Sequence[Tensor], boxes: Sequence[BoxList] | BoxList
-    ) -> list[Tensor]:
+    def __call__(self, masks: Sequence[Tensor], boxes: Sequence[BoxList] | BoxList) -> list[Tensor]:
         """Returns per image (n, 1, height, width) bool.
 
         Args:
