@@ -17,7 +17,7 @@ CXX ?= c++
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CSRC := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+CSRC := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 HAS_NVCC := $(or $(shell command -v nvcc),$(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 
 .PHONY: demo test install lint cuda-check asan clean

@@ -223,7 +223,7 @@ def make_extensions(cpu, cuda, cuda_home):
                 define_macros=[*macros, ("USE_CUDA", None)],
                 extra_compile_args={"nvcc": nvcc},
                 extra_link_args=[],
-                depends=[*sources("common/*.h"), *sources("cuda/*.h")],
+                depends=[*sources("common/*.h"), *sources("cuda/*.h"), *sources("cuda/*.cuh")],
                 language="c++",
                 py_limited_api=True,
             )
