@@ -14,6 +14,7 @@ _C.MODEL.DIALECT = "maskrcnn_benchmark"  # conventions of the weights; see confi
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # the only one
 _C.MODEL.DEVICE = "auto"  # "auto" (cuda where there is a GPU, else cpu), "cpu", "cuda", "cuda:1"
 _C.MODEL.WEIGHT = ""  # initial weights: path, URL or "catalog://NAME"; "" starts from scratch
+_C.MODEL.COMPILE = False  # torch.compile the backbone in training; the first iterations are slow
 _C.MODEL.RPN_ONLY = False  # stop after the proposals
 _C.MODEL.MASK_ON = False  # predict a mask per detection
 _C.MODEL.KEYPOINT_ON = False  # predict keypoints per detection
@@ -199,6 +200,16 @@ _C.SOLVER.WARMUP_METHOD = "linear"  # or "constant"
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # iterations between checkpoints
 _C.SOLVER.TEST_PERIOD = 0  # iterations between evaluations; 0: only at the end
 _C.SOLVER.IMS_PER_BATCH = 16  # images per iteration over all processes
+_C.SOLVER.REFERENCE_BATCH = 16  # IMS_PER_BATCH that the schedule is made for; 0: do not scale it
+_C.SOLVER.OPTIMIZER = "SGD"  # or "ADAMW"
+_C.SOLVER.SCHEDULE = "multistep"  # how the learning rate falls: at STEPS, or "cosine" to the end
+_C.SOLVER.SCHEDULE_NAME = ""  # Detectron's "1x", "s1x", "2x", "3x" in place of MAX_ITER and STEPS
+_C.SOLVER.MAX_EPOCH = 0  # > 0: in place of MAX_ITER; STEPS and the periods are epochs then, too
+_C.SOLVER.CLIP_GRADIENTS = 0.0  # largest norm of all gradients together; 0: no limit
+_C.SOLVER.ACCUMULATE = 1  # parts in which an iteration's images go through the model; saves memory
+_C.SOLVER.EMA_DECAY = 0.0  # > 0, such as 0.999: evaluate and save an average over the iterations
+_C.SOLVER.KEEP_CHECKPOINTS = 0  # keep the last K periodic checkpoints; 0: all
+_C.SOLVER.LOG_PERIOD = 20  # iterations between log lines
 
 _C.TEST = CN()
 _C.TEST.EXPECTED_RESULTS = []  # [[task, metric, [mean, std]], ...] that an evaluation must meet
@@ -216,6 +227,8 @@ _C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # also mirrored at each of SCALES
 _C.OUTPUT_DIR = "."  # where results and checkpoints go
 _C.PATHS_CATALOG = ""  # Python file with DatasetCatalog and ModelCatalog; "": the library's own
 _C.DTYPE = "float32"  # "float32", "bfloat16" or "float16" (autocast)
+_C.SEED = 0  # of the initial weights and of every random choice in training
+_C.DETERMINISTIC = False  # refuse GPU algorithms whose results differ from run to run; slower
 _C.AMP_VERBOSE = False  # read by nothing; kept for old files
 
 

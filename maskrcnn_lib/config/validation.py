@@ -7,7 +7,12 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.config.node import CfgNode
 
 DTYPES = ("float32", "bfloat16", "float16")
-_WARMUP_METHODS = ("linear", "constant")
+_SOLVER_NAMES = {
+    "WARMUP_METHOD": ("linear", "constant"),
+    "OPTIMIZER": ("SGD", "ADAMW"),
+    "SCHEDULE": ("multistep", "cosine"),
+    "SCHEDULE_NAME": ("", "1x", "s1x", "2x", "3x"),
+}
 
 # Keys that hold a probability, an IoU or a share.
 _UNIT_INTERVAL = (
@@ -34,6 +39,8 @@ _AT_LEAST_ONE = (
     "INPUT.MIN_SIZE_TEST",
     "SOLVER.MAX_ITER",
     "SOLVER.IMS_PER_BATCH",
+    "SOLVER.ACCUMULATE",
+    "SOLVER.LOG_PERIOD",
     "TEST.IMS_PER_BATCH",
     "MODEL.RPN.PRE_NMS_TOP_N_TRAIN",
     "MODEL.RPN.PRE_NMS_TOP_N_TEST",
@@ -49,6 +56,13 @@ _NOT_NEGATIVE = (
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.SIZE_DIVISIBILITY",
     "MODEL.RPN.MIN_SIZE",
+    "SOLVER.REFERENCE_BATCH",
+    "SOLVER.MAX_EPOCH",
+    "SOLVER.CLIP_GRADIENTS",
+    "SOLVER.KEEP_CHECKPOINTS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.TEST_PERIOD",
+    "SOLVER.WARMUP_ITERS",
 )
 _HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
 
@@ -174,10 +188,10 @@ def _used_heads(cfg: CfgNode) -> Iterator[str]:
 
 def _check_schedule(cfg: CfgNode) -> Iterator[str]:
     solver = cfg.SOLVER
-    if solver.WARMUP_METHOD not in _WARMUP_METHODS:
-        yield (
-            f"SOLVER.WARMUP_METHOD {solver.WARMUP_METHOD!r} is unknown; choose one of "
-            f"{list(_WARMUP_METHODS)}"
-        )
+    for key, known in _SOLVER_NAMES.items():
+        if solver[key] not in known:
+            yield f"SOLVER.{key} {solver[key]!r} is unknown; choose one of {list(known)}"
+    if not 0 <= solver.EMA_DECAY < 1:
+        yield f"SOLVER.EMA_DECAY must be at least 0 and below 1, but is {solver.EMA_DECAY}"
     if any(later <= earlier for earlier, later in pairwise(solver.STEPS)):
         yield f"SOLVER.STEPS must rise from step to step, but is {solver.STEPS}"

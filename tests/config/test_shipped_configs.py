@@ -75,6 +75,7 @@ def _benchmark_changes(kind, body):
         "SOLVER.STEPS": steps,
         "SOLVER.MAX_ITER": iterations,
         "SOLVER.IMS_PER_BATCH": images,
+        "SOLVER.REFERENCE_BATCH": images,
         **_COCO_2014,
         **(_FPN if "FPN" in body else {}),
         **(_RESNEXT if body.startswith("X") else {}),
