@@ -1,11 +1,29 @@
 // Schemas of all operators: the table of contents of csrc/.
 //
 // Kernels are registered beside their code, in cpu/<operator>.cpp and cuda/<operator>.cu, with
-// STABLE_TORCH_LIBRARY_IMPL(maskrcnn, CPU or CUDA, m).
+// STABLE_TORCH_LIBRARY_IMPL(maskrcnn, CPU or CUDA, m). Fake kernels and autograd formulas are
+// registered by the Python faces in maskrcnn_lib/layers/.
 
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(maskrcnn, m) {
+  // RoIAlign: layers/roi_align.py, layers/multilevel_roi_align.py
+  m.def(
+      "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
+      "int pooled_width, int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "roi_align_backward(Tensor grad, Tensor rois, SymInt[] input_size, float spatial_scale, "
+      "int sampling_ratio, bool aligned, bool channels_last, bool deterministic) -> Tensor");
+  m.def(
+      "multilevel_roi_align(Tensor[] features, Tensor rois, float[] scales, int pooled_height, "
+      "int pooled_width, int sampling_ratio, bool aligned, float canonical_size, "
+      "int canonical_level, float box_end_offset) -> Tensor");
+  m.def(
+      "multilevel_roi_align_backward(Tensor grad, Tensor rois, SymInt[] feature_sizes, "
+      "float[] scales, int sampling_ratio, bool aligned, float canonical_size, "
+      "int canonical_level, float box_end_offset, bool channels_last, bool deterministic) "
+      "-> Tensor[]");
+
   // Non-maximum suppression: indices of the boxes to keep, by descending score, ties by index.
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");

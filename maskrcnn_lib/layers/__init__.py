@@ -7,8 +7,10 @@ use of an operator.
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
+from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
 from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
 from maskrcnn_lib.layers.paste_masks import masks_to_rle, paste_masks
+from maskrcnn_lib.layers.roi_align import ROIAlign, roi_align
 from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
 
 __all__ = [
@@ -16,11 +18,14 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "FrozenBatchNorm2d",
+    "ROIAlign",
     "batched_nms",
     "batched_nms_fixed",
     "interpolate",
     "masks_to_rle",
+    "multilevel_roi_align",
     "nms",
     "paste_masks",
+    "roi_align",
     "smooth_l1_loss",
 ]

@@ -1,0 +1,128 @@
+// Where RoIAlign samples: shared by the CPU and the CUDA kernels.
+//
+// He et al., "Mask R-CNN" (https://arxiv.org/abs/1703.06870), section 3. A RoI is cut into bins;
+// each bin averages `grid` x `grid` bilinear samples. Both axes are alike and independent, so
+// everything here is about one axis.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define MASKRCNN_HOST_DEVICE __host__ __device__
+#else
+#define MASKRCNN_HOST_DEVICE
+#endif
+
+namespace maskrcnn {
+
+// How the boxes of an operator call are read; the same for all RoIs and levels.
+struct RoiSampling {
+  int64_t pooled_height;
+  int64_t pooled_width;
+  int64_t sampling_ratio;  // samples per bin and axis; 0 or less: as many as the bin has pixels
+  bool aligned;            // pixel centres at integers + 0.5, no smallest size
+  double box_end_offset;   // added to x2 and y2 before sampling
+};
+
+// One axis of a RoI in pixels of its feature map.
+template <class T>
+struct RoiAxis {
+  T start;
+  T bin;
+  int64_t grid;  // samples per bin; 0: this RoI pools to zeros
+};
+
+constexpr int64_t kMaxGrid = int64_t{1} << 30;
+
+template <class T>
+MASKRCNN_HOST_DEVICE inline RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t bins,
+                                                     const RoiSampling& sampling) {
+  const T shift = sampling.aligned ? T(0.5) : T(0);
+  const T start = low * scale - shift;
+  const T end = (high + static_cast<T>(sampling.box_end_offset)) * scale - shift;
+  T length = end - start;
+  if (!sampling.aligned && !(length > T(1))) length = T(1);
+  RoiAxis<T> axis{start, length / static_cast<T>(bins), sampling.sampling_ratio};
+  if (axis.grid <= 0) {
+    const T wanted = std::ceil(axis.bin);
+    axis.grid = wanted < static_cast<T>(kMaxGrid) ? static_cast<int64_t>(wanted) : kMaxGrid;
+    if (axis.grid < 0) axis.grid = 0;
+  }
+  // False for infinite and NaN alike: such a RoI samples nothing.
+  if (!(std::abs(start) < T(1e30)) || !(std::abs(axis.bin) < T(1e30))) axis.grid = 0;
+  return axis;
+}
+
+template <class T>
+MASKRCNN_HOST_DEVICE inline T sample_position(const RoiAxis<T>& axis, int64_t bin, int64_t sample) {
+  return axis.start + static_cast<T>(bin) * axis.bin +
+         (static_cast<T>(sample) + T(0.5)) * axis.bin / static_cast<T>(axis.grid);
+}
+
+// Samples of a bin that can lie within [low, high] pixels: [begin, end), never too few. It keeps
+// the work bounded where a RoI is very much larger than the map.
+struct SampleRange {
+  int64_t begin;
+  int64_t end;
+};
+
+template <class T>
+MASKRCNN_HOST_DEVICE inline SampleRange samples_within(const RoiAxis<T>& axis, int64_t bin,
+                                                       double low, double high) {
+  const double step = static_cast<double>(axis.bin) / static_cast<double>(axis.grid);
+  if (!(step > 0)) return {0, axis.grid};
+  const double base = static_cast<double>(axis.start) +
+                      static_cast<double>(bin) * static_cast<double>(axis.bin) + 0.5 * step;
+  // A float position is off by less than a millionth of its size; two samples more on each side
+  // cover it for every position that can be in a map.
+  const double first = std::floor((low - base) / step) - 2;
+  const double last = std::ceil((high - base) / step) + 3;
+  const double grid = static_cast<double>(axis.grid);
+  return {first > 0 ? static_cast<int64_t>(first < grid ? first : grid) : 0,
+          last > 0 ? static_cast<int64_t>(last < grid ? last : grid) : 0};
+}
+
+// The two neighbouring pixels of a sample and their weights.
+template <class T>
+struct BilinearTap {
+  int64_t low;
+  int64_t high;
+  T low_weight;
+  T high_weight;
+};
+
+// Returns whether the sample counts: more than one pixel outside the map it is zero.
+template <class T>
+MASKRCNN_HOST_DEVICE inline bool bilinear_tap(T position, int64_t size, BilinearTap<T>* tap) {
+  if (size == 0 || !(position >= T(-1) && position <= static_cast<T>(size))) return false;
+  if (position < T(0)) position = T(0);
+  int64_t low = static_cast<int64_t>(position);
+  T fraction = position - static_cast<T>(low);
+  int64_t high = low + 1;
+  if (low >= size - 1) {
+    low = high = size - 1;
+    fraction = T(0);
+  }
+  *tap = {low, high, T(1) - fraction, fraction};
+  return true;
+}
+
+// Level of a feature pyramid for a box: floor(canonical_level + log2(sqrt(w h) / canonical_size +
+// 1e-6)) (Lin et al., https://arxiv.org/abs/1612.03144, equation 1), as an index from 0 and clamped
+// to the levels there are. Written with powers of two instead of log2, which rounds differently
+// from one library to the next. `first_level` is the pyramid level of index 0.
+template <class T>
+MASKRCNN_HOST_DEVICE inline int64_t pyramid_level(T width, T height, T canonical_size,
+                                                  int64_t canonical_level, int64_t first_level,
+                                                  int64_t levels) {
+  const T size = std::sqrt(width * height) / canonical_size + T(1e-6);
+  int64_t level = 0;
+  while (level + 1 < levels &&
+         size >= std::ldexp(T(1), static_cast<int>(first_level + level + 1 - canonical_level))) {
+    ++level;
+  }
+  return level;
+}
+
+}  // namespace maskrcnn
