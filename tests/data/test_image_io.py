@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from maskrcnn_lib.data.image_io import find_images, read_image
+from maskrcnn_lib.data import image_io
+from maskrcnn_lib.data.image_io import find_images, jpeg_header, read_image
 
 RAMP = np.add.outer(np.arange(20), np.arange(30)).astype(np.uint8) * 4
 COLOUR = np.stack([RAMP, RAMP[::-1], np.full_like(RAMP, 90)], axis=-1)
@@ -91,3 +92,95 @@ def test_source_without_images_is_an_error(tmp_path):
         list(find_images([tmp_path / "*.png"]))
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
         list(find_images([tmp_path / "nowhere.png"]))
+
+
+def _jpeg(path, image=COLOUR, **options):
+    Image.fromarray(image).save(path, "JPEG", **options)
+    return path
+
+
+def _by_pillow(path):
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2},
+        {"progressive": True},
+        {"quality": 10},
+        {"keep_rgb": True},
+        {"comment": b"\xff\xc0\xff\xda in a comment"},
+    ],
+)
+def test_jpeg_pixels_are_those_of_pillow(tmp_path, options, monkeypatch):
+    path = _jpeg(tmp_path / "a.jpg", **options)
+    monkeypatch.setattr(image_io, "_read_with_pillow", lambda path: pytest.fail("slow path"))
+    np.testing.assert_array_equal(read_image(path), _by_pillow(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpeg_is_turned_as_pillow_turns_it(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _jpeg(tmp_path / "a.jpg", exif=exif)
+    image = read_image(path)
+    np.testing.assert_array_equal(image, _by_pillow(path))
+    assert image.flags.c_contiguous and image.flags.writeable
+
+
+def test_grey_jpeg_repeats_its_channel(tmp_path):
+    path = _jpeg(tmp_path / "a.jpg", RAMP)
+    np.testing.assert_array_equal(read_image(path), _by_pillow(path))
+
+
+def test_jpeg_is_read_without_torchvision(tmp_path, monkeypatch):
+    path = _jpeg(tmp_path / "a.jpg")
+    monkeypatch.setattr(image_io, "_jpeg_decoder", lambda: None)
+    np.testing.assert_array_equal(read_image(path), _by_pillow(path))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_header_of_a_jpeg_bomb_is_refused_before_decoding(tmp_path):
+    data = bytearray(_jpeg(tmp_path / "bomb.jpg").read_bytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"  # 65500 x 65500
+    (tmp_path / "bomb.jpg").write_bytes(data)
+    assert jpeg_header(np.frombuffer(data, np.uint8)) == (65500, 65500, 3)
+    with pytest.raises(ValueError, match=r"bomb\.jpg is too large"):
+        read_image(tmp_path / "bomb.jpg")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8" + b"\xff" * 99])
+def test_file_without_a_frame_has_no_jpeg_header(data):
+    assert jpeg_header(np.frombuffer(data, np.uint8)) is None
+
+
+def test_damaged_jpegs_give_an_image_or_an_error(tmp_path):
+    data = _jpeg(tmp_path / "a.jpg").read_bytes()
+    rng = np.random.default_rng(0)
+    outcomes = {"image": 0, "error": 0}
+    for _ in range(300):
+        damaged = bytearray(data)
+        for place in rng.integers(2, len(data), 4):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "b.jpg").write_bytes(damaged)
+        try:
+            image = read_image(tmp_path / "b.jpg")
+        except ValueError as error:
+            assert "b.jpg" in str(error)
+            outcomes["error"] += 1
+        else:
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            outcomes["image"] += 1
+    assert min(outcomes.values()) > 0
+
+
+def test_real_photos_are_read_as_pillow_reads_them(test_data):
+    photos = sorted((test_data / "coco_mini").rglob("*.jpg"))[::20]
+    assert photos
+    for path in photos:
+        np.testing.assert_array_equal(read_image(path), _by_pillow(path))

@@ -42,42 +42,90 @@ class ImageTransform:
         self.to_bgr255 = to_bgr255
         self.resize = resize
         self.output_size = output_size
-        self._mean = torch.tensor(mean, dtype=torch.float32).view(3, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
+        self._mean = torch.tensor(mean, dtype=torch.float32)
+        self._std = torch.tensor(std, dtype=torch.float32)
+        self._has_std = bool((self._std != 1).any())
 
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """Args: image: (H, W, 3) uint8 RGB. Returns: (3, H', W') float32."""
+    def size_of(self, height: int, width: int, *, min_size: int | None = None) -> tuple[int, int]:
+        """(height, width) that an image gets, with another short side where one is given."""
+        return resized_size(
+            height,
+            width,
+            min_size=min_size or self.min_size,
+            max_size=self.max_size,
+            rule=self.output_size,
+        )
+
+    def __call__(self, image: np.ndarray, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Resizes and normalises.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            size: (H', W') to resize to, instead of what ``min_size`` and ``max_size`` give.
+
+        Returns:
+            (3, H', W') float32.
+
+        Raises:
+            ValueError: not such an image.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
                 f"image must be a (H, W, 3) uint8 array, got {image.shape} of {image.dtype}"
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (3, H, W)
-        size = resized_size(
-            image.shape[0],
-            image.shape[1],
-            min_size=self.min_size,
-            max_size=self.max_size,
-            rule=self.output_size,
-        )
+        size = size or self.size_of(image.shape[0], image.shape[1])
+        # channels are swapped first, where there are the fewest pixels
+        pixels = _swap_channels(image) if self.to_bgr255 else torch.from_numpy(_writable(image))
         if self.resize == "antialias":
-            return self._normalise(_interpolate(pixels, size, antialias=True))
-        return _interpolate(
-            self._normalise(pixels), size, align_corners=self.resize == "align_corners"
-        )
+            return self._normalise(_resize_pixels(pixels, size)).permute(2, 0, 1)
+        normalised = self._normalise(pixels).permute(2, 0, 1).contiguous()
+        return _interpolate(normalised, size, align_corners=self.resize == "align_corners")
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        scaled = pixels.flip(0).float() if self.to_bgr255 else pixels.float() / 255.0
-        return (scaled - self._mean) / self._std
+        """(H, W, 3) uint8 to float32, in place over whole rows, which is faster than per pixel."""
+        height, width, channels = pixels.shape
+        rows = pixels.reshape(height, width * channels).float()
+        if not self.to_bgr255:
+            rows.div_(255.0)
+        rows.sub_(self._mean.repeat(width))
+        if self._has_std:
+            rows.div_(self._std.repeat(width))
+        return rows.view(height, width, channels)
 
 
-def _interpolate(
-    pixels: Tensor, size: tuple[int, int], *, align_corners: bool = False, antialias: bool = False
-) -> Tensor:
+def _writable(image: np.ndarray) -> np.ndarray:
+    """The image in one piece and writable, as torch wants it; copied only where it is not."""
+    return np.require(image, requirements=("C", "W"))
+
+
+def _swap_channels(image: np.ndarray) -> Tensor:
+    """(H, W, 3) RGB to BGR, as a new tensor."""
+    swapped = np.empty(image.shape, dtype=np.uint8)
+    for channel in range(3):
+        swapped[..., channel] = image[..., 2 - channel]
+    return torch.from_numpy(swapped)
+
+
+def _resize_pixels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased bilinear on (H, W, 3) uint8; gives the same layout."""
+    if tuple(pixels.shape[:2]) == size:
+        return pixels
+    # As a batch of one from the start, so that torch recognises channels_last and takes the
+    # vectorised kernel, three times as fast.
+    batch = pixels[None].permute(0, 3, 1, 2)
+    resized = F.interpolate(batch, size=size, mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1)[0].contiguous()
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A (H, W, 3) uint8 image in another (height, width), antialiased bilinear."""
+    return _resize_pixels(torch.from_numpy(_writable(image)), size).numpy()
+
+
+def _interpolate(pixels: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     if tuple(pixels.shape[-2:]) == size:
         return pixels
-    return F.interpolate(
-        pixels[None], size=size, mode="bilinear", align_corners=align_corners, antialias=antialias
-    )[0]
+    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=align_corners)[0]
 
 
 def build_transform(cfg: Any, *, min_size: int | None = None) -> ImageTransform:
