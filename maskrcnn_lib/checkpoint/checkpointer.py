@@ -4,21 +4,24 @@ Next to the checkpoints a text file ``last_checkpoint`` names the newest one.
 """
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint import native
 from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.checkpoint.loading import load_content
 from maskrcnn_lib.checkpoint.report import LoadReport
+from maskrcnn_lib.checkpoint.safetensors import save_safetensors
 from maskrcnn_lib.utils.comm import is_main_process
 
 _LAST = "last_checkpoint"
-_RESUMED = ("optimizer", "scheduler")
+_PERIODIC = re.compile(r"model_(\d+)\.pth")
+_TRAINING_WEIGHTS, _AVERAGE = "training_weights", "average"
 
 
 class Stateful(Protocol):
@@ -27,6 +30,14 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> object: ...
+
+
+class Average(Stateful, Protocol):
+    """A model that follows the one in training, such as ``solver.weight_average``'s."""
+
+    model: nn.Module
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None: ...
 
 
 class _Config(Protocol):
@@ -44,6 +55,10 @@ class Checkpointer:
         save_to_disk: whether this process saves; by default the main process does.
         logger: where to report; by default this module's.
         class_names: one name per label, the background first, stored in every checkpoint.
+        scaler: saved and restored with it, where float16 needs one.
+        average: an average of the model's weights over the training. Files hold it as the model,
+            because it is what one wants to use, and the weights in training beside it.
+        keep: number of the newest ``model_0001000.pth`` that are kept; 0 for all.
 
     Attributes:
         report: what the last ``load`` did; None before.
@@ -61,6 +76,9 @@ class Checkpointer:
         logger: logging.Logger | None = None,
         *,
         class_names: Sequence[str] | None = None,
+        scaler: Stateful | None = None,
+        average: Average | None = None,
+        keep: int = 0,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -69,6 +87,9 @@ class Checkpointer:
         self.save_to_disk = is_main_process() if save_to_disk is None else save_to_disk
         self.logger = logger or logging.getLogger(__name__)
         self.class_names = class_names
+        self.scaler = scaler
+        self.average = average
+        self.keep = keep
         self.report: LoadReport | None = None
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -80,21 +101,67 @@ class Checkpointer:
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        extra = {
-            key: getattr(self, key).state_dict()
-            for key in _RESUMED
-            if getattr(self, key) is not None
-        }
+        extra = {name: item.state_dict() for name, item in self._restored().items()}
+        if self.average is not None:
+            extra[_AVERAGE] = self.average.state_dict()
+            extra[_TRAINING_WEIGHTS] = native.bare_model(self.model).state_dict()
+        self._write(name, {**extra, **kwargs})
+        self.tag_last_checkpoint(f"{name}.pth")
+        self._remove_old(f"{name}.pth")
+
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Writes ``<save_dir>/<name>.pth`` with weights to use, without the state of the training.
+
+        Args:
+            name: file name without its ending.
+            **kwargs: plain values to store with it, such as ``iteration``.
+        """
+        if self.save_dir and self.save_to_disk:
+            self._write(name, kwargs)
+
+    def export(self, name: str) -> None:
+        """Writes the weights to use as ``<save_dir>/<name>.safetensors``."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        path = Path(self.save_dir) / f"{name}.safetensors"
+        self.logger.info("Saving weights to %s", path)
+        save_safetensors(
+            self._usable(), path, class_names=self.class_names, config=self.config_text
+        )
+
+    def _usable(self) -> nn.Module:
+        return self.model if self.average is None else self.average.model
+
+    def _write(self, name: str, extra: Mapping[str, Any]) -> None:
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", path)
         native.save_weights(
-            self.model,
+            self._usable(),
             path,
             class_names=self.class_names,
             config=self.config_text,
-            extra={**extra, **kwargs},
+            extra=extra,
         )
-        self.tag_last_checkpoint(path.name)
+
+    def _restored(self) -> dict[str, Stateful]:
+        parts = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _remove_old(self, newest: str) -> None:
+        if not self.keep:
+            return
+        periodic = {
+            path: int(match[1])
+            for path in Path(self.save_dir).iterdir()
+            if (match := _PERIODIC.fullmatch(path.name)) and path.name != newest
+        }
+        kept = self.keep - bool(_PERIODIC.fullmatch(newest))
+        for path in sorted(periodic, key=periodic.__getitem__, reverse=True)[kept:]:
+            path.unlink()
 
     def load(self, f: str | Path | None = None, use_latest: bool = True) -> dict[str, Any]:
         """Loads weights, and the state of the training that they belong to.
@@ -117,16 +184,29 @@ class Checkpointer:
         self.logger.info("Loading checkpoint from %s", path)
         content = read_checkpoint(path)
         self.report = load_content(self.model, content, source=str(path))
+        if self.average is not None:
+            self.average.load_weights(native.bare_model(self.model).state_dict())
         if self.report.format != native.FORMAT:
             return {}
         if not self.report.complete:
             self.logger.info("Not all weights fit: they begin a new training")
             return {}
-        stored = {key: value for key, value in content.items() if key not in native.KEYS}
-        for key in _RESUMED:
+        return self._restore(
+            {key: value for key, value in content.items() if key not in native.KEYS}
+        )
+
+    def _restore(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Takes what belongs to the training out of ``stored``; returns the rest."""
+        restored = self._restored()
+        for key in ("optimizer", "scheduler", "scaler"):
             state = stored.pop(key, None)
-            if state is not None and getattr(self, key) is not None:
-                getattr(self, key).load_state_dict(state)
+            if state and key in restored:
+                restored[key].load_state_dict(state)
+        average, weights = stored.pop(_AVERAGE, None), stored.pop(_TRAINING_WEIGHTS, None)
+        if average and self.average is not None:
+            self.average.load_state_dict(average)
+        if weights:
+            native.bare_model(self.model).load_state_dict(weights)
         return stored
 
     def has_checkpoint(self) -> bool:
@@ -177,6 +257,9 @@ class DetectronCheckpointer(Checkpointer):
         logger: logging.Logger | None = None,
         *,
         class_names: Sequence[str] | None = None,
+        scaler: Stateful | None = None,
+        average: Average | None = None,
+        keep: int = 0,
     ) -> None:
         super().__init__(
             model,
@@ -186,6 +269,9 @@ class DetectronCheckpointer(Checkpointer):
             save_to_disk,
             logger,
             class_names=class_names,
+            scaler=scaler,
+            average=average,
+            keep=keep,
         )
         self.config_text = cfg.dump()
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from maskrcnn_lib.checkpoint.safe_pickle import load_pickle
+from maskrcnn_lib.checkpoint.safetensors import is_safetensors, read_safetensors
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
@@ -32,8 +33,9 @@ _TORCH_LOAD_ERRORS = (
 def read_checkpoint(path: str | Path) -> Any:
     """Returns what the file holds: dictionaries of tensors or numpy arrays, numbers and strings.
 
-    Files of ``torch.save`` are read with ``weights_only=True`` onto the CPU; pickles through the
-    allow-list of ``safe_pickle``. Nothing that a file asks for is run.
+    Files of ``torch.save`` are read with ``weights_only=True`` onto the CPU; safetensors
+    as bytes; pickles through the allow-list of ``safe_pickle``. Nothing that a file asks for is
+    run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -46,10 +48,12 @@ def read_checkpoint(path: str | Path) -> Any:
         head = file.read(len(_OLD_TORCH))
     if head.startswith(_ZIP) or head == _OLD_TORCH:
         return _read_torch(path)
+    if is_safetensors(head):
+        return read_safetensors(path)
     if head.startswith(_PICKLE):
         return load_pickle(path)
     raise ValueError(
-        f"{path} is neither a file of torch.save nor a pickle of arrays: it begins with "
+        f"{path} is neither torch.save nor safetensors nor a pickle of arrays: it begins with "
         f"{head[:8]!r}; fetch it again, or convert it to a torch.save of {{name: tensor}}"
     )
 

@@ -1,7 +1,8 @@
 """Loads weights of any known format into a model and says what became of each tensor."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint import native
+from maskrcnn_lib.checkpoint.class_rows import rearrange_classes
 from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights, maskrcnn_benchmark
@@ -35,6 +37,7 @@ def load_weights(
     *,
     strict: bool = False,
     norm_eps: float | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> LoadReport:
     """Loads weights of any known format into ``model``, in place.
 
@@ -51,6 +54,8 @@ def load_weights(
         strict: whether any missing, unexpected or reinitialised tensor is an error.
         norm_eps: the epsilon of the source's frozen norm layers, where it is not its format's usual
             one (torchvision's 1e-5 is 0 in some of its models).
+        class_names: the model's classes, the background first, where they may be others than the
+            file's: what the file knows of classes of the same name is kept.
 
     Raises:
         FileNotFoundError: the file cannot be found or fetched.
@@ -62,7 +67,9 @@ def load_weights(
     else:
         path = resolve_weights(path_or_state_dict)
         source, content = str(path), read_checkpoint(path)
-    return load_content(model, content, source=source, strict=strict, norm_eps=norm_eps)
+    return load_content(
+        model, content, source=source, strict=strict, norm_eps=norm_eps, class_names=class_names
+    )
 
 
 def load_content(
@@ -72,13 +79,22 @@ def load_content(
     source: str,
     strict: bool = False,
     norm_eps: float | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> LoadReport:
     """Does the work of ``load_weights`` for the content of a file that has been read already."""
     model = native.bare_model(model)
     targets = model.state_dict(keep_vars=True)
     weights = _import(content, targets, source)
+    rearranged: list[str] = []
+    if class_names and weights.class_names:
+        tensors, rearranged = rearrange_classes(
+            weights.tensors, targets, weights.class_names, class_names
+        )
+        if rearranged:
+            weights = replace(weights, tensors=tensors, class_names=tuple(class_names))
     placed, unexpected, unneeded = _place(weights, targets, source)
     report = _report(weights, placed, targets, unexpected, unneeded, source)
+    report.rearranged.extend(rearranged)
     fitting = {name: placed[name] for name in placed if name not in report.shapes}
     if not fitting:
         raise ValueError(f"nothing in this file fits the model:\n{report}")

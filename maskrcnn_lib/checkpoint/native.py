@@ -14,6 +14,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+Buffer = bytes | memoryview
+
 FORMAT = "maskrcnn_lib"
 FORMAT_VERSION = 1
 KEYS = frozenset(("format", "format_version", "model", "class_names", "config"))
@@ -81,8 +83,8 @@ def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
-def write_atomically(path: Path, content: Mapping[str, Any] | str) -> None:
-    """Writes a text or a torch.save so that ``path`` holds either its old or its new content.
+def write_atomically(path: Path, content: Mapping[str, Any] | str | Sequence[Buffer]) -> None:
+    """Writes a text, pieces of bytes or a torch.save, so that ``path`` is either old or new.
 
     The data goes to another file in the same folder, reaches the disk, and takes the name then.
     """
@@ -90,10 +92,10 @@ def write_atomically(path: Path, content: Mapping[str, Any] | str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            if isinstance(content, str):
-                file.write(content.encode())
-            else:
+            if isinstance(content, Mapping):
                 torch.save(dict(content), file)
+            else:
+                file.writelines([content.encode()] if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

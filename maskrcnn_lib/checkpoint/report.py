@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _MAX_LINES = 12
+_TITLES = ("loaded", "rearranged", "missing", "unexpected", "reinitialised", "ignored")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class LoadReport:
             that is not known.
         source: the file, or a description of where the weights came from.
         shapes: reinitialised name -> (shape in the file, shape in the model).
+        rearranged: loaded parameters of which only the rows of classes that the file knows by name
+            came from it.
     """
 
     format: str
@@ -37,18 +40,20 @@ class LoadReport:
     dialect: str | None = None
     source: str = "weights"
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    rearranged: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the model and of the file found its counterpart."""
-        return not (self.missing or self.unexpected or self.reinitialised)
+        """Whether every tensor of the model and of the file found its whole counterpart."""
+        return not (self.missing or self.unexpected or self.reinitialised or self.rearranged)
 
     def __str__(self) -> str:
         lines = [f"{self.source} (format {self.format})"]
-        for title in ("loaded", "missing", "unexpected", "reinitialised", "ignored"):
+        for title in _TITLES:
             names: list[str] = getattr(self, title)
-            lines.append(f"  {title:<14}{len(names):>5}")
-            if title in ("missing", "unexpected"):
+            if title != "rearranged" or names:
+                lines.append(f"  {title:<14}{len(names):>5}")
+            if title in ("missing", "unexpected", "rearranged"):
                 lines += _indented(_grouped(names))
             elif title == "reinitialised":
                 lines += _indented([self._shape_line(name) for name in names])

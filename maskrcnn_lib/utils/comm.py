@@ -1,6 +1,15 @@
-"""Who am I among the processes of a distributed run; one process is rank 0 of 1."""
+"""Who am I among the processes of a distributed run, and what the others say.
 
+One process is rank 0 of 1. Nothing is pickled: what is exchanged are tensors and JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 def _is_distributed() -> bool:
@@ -26,3 +35,72 @@ def synchronize() -> None:
     """Waits until all processes of the run have come here."""
     if get_world_size() > 1:
         dist.barrier()
+
+
+def exchange_device() -> torch.device:
+    """Device on which tensors can be exchanged: this process's GPU under NCCL, else the CPU."""
+    if _is_distributed() and dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Adds up a tensor of equal shape over all ranks.
+
+    Returns:
+        The sum on the device of ``values``, the same on every rank; ``values`` itself is unchanged.
+    """
+    if get_world_size() == 1:
+        return values
+    total = values.detach().to(exchange_device(), copy=True)
+    dist.all_reduce(total)
+    return total.to(values.device)
+
+
+def reduce_dict(input_dict: Mapping[str, Tensor], average: bool = True) -> dict[str, Tensor]:
+    """Sums or averages scalars by name over all ranks.
+
+    Args:
+        input_dict: scalar tensors; the same names on every rank.
+        average: the mean instead of the sum.
+
+    Returns:
+        The result by name, the same on every rank.
+    """
+    if not input_dict:
+        return {}
+    names = sorted(input_dict)
+    values = sum_over_ranks(torch.stack([input_dict[name].detach() for name in names]))
+    if average:
+        values = values / get_world_size()
+    return dict(zip(names, values, strict=True))
+
+
+def gather(value: Any) -> list[Any] | None:
+    """Collects a value of each rank at rank 0.
+
+    Args:
+        value: what JSON can say: None, bool, numbers, str, lists, dicts with str as keys. Floats
+            keep all bits; sizes may differ between the ranks.
+
+    Returns:
+        On rank 0 the values in the order of the ranks, on all others None.
+    """
+    world_size, rank = get_world_size(), get_rank()
+    if world_size == 1:
+        return [value]
+    device = exchange_device()
+    payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size)]
+    dist.all_gather(lengths, torch.tensor([len(payload)], device=device))
+    sizes = [int(length) for length in lengths]
+    padded = torch.zeros(max(sizes), dtype=torch.uint8, device=device)
+    padded[: len(payload)] = payload.to(device)
+    parts = [torch.empty_like(padded) for _ in sizes] if rank == 0 else None
+    dist.gather(padded, parts, dst=0)
+    if parts is None:
+        return None
+    return [
+        json.loads(part[:size].cpu().numpy().tobytes())
+        for part, size in zip(parts, sizes, strict=True)
+    ]

@@ -13,6 +13,7 @@ from torch import nn
 from maskrcnn_lib.checkpoint import load_weights, save_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.solver.weight_average import WeightAverage
 from maskrcnn_lib.utils.checkpoint import Checkpointer, DetectronCheckpointer
 
 NAMES = ("__background", "balloon")
@@ -190,3 +191,41 @@ def test_a_process_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
         stored = checkpointer.load()
         assert checkpointer.report.complete
         assert (model.weight == stored["iteration"]).all()
+
+
+def test_only_the_newest_periodic_checkpoints_are_kept(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(1, 1), save_dir=tmp_path, keep=2)
+    checkpointer.save_weights("model_best", iteration=10)
+    for iteration in (10, 20, 30, 40):
+        checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model_0000030.pth", "model_0000040.pth", "model_best.pth", "last_checkpoint"}
+    checkpointer.save("model_final", iteration=41)
+    assert {path.name for path in tmp_path.iterdir()} == names | {"model_final.pth"}
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_final.pth")
+
+
+def test_files_hold_the_average_as_the_model_and_the_weights_in_training_beside_it(tmp_path):
+    model = nn.Linear(2, 2)
+    average = WeightAverage(model, 0.9)
+    model.weight.data.zero_()
+    average.update(model)
+    Checkpointer(model, save_dir=tmp_path, average=average).save("model", iteration=1)
+    used = nn.Linear(2, 2)
+    assert load_weights(used, tmp_path / "model.pth").format == "maskrcnn_lib"
+    assert torch.equal(used.weight, average.model.weight)
+    resumed = nn.Linear(2, 2)
+    its_average = WeightAverage(resumed, 0.9)
+    stored = Checkpointer(resumed, save_dir=tmp_path, average=its_average).load()
+    assert stored == {"iteration": 1}
+    assert torch.equal(resumed.weight, model.weight)
+    assert torch.equal(its_average.model.weight, average.model.weight)
+    assert its_average.updates == 1
+
+
+def test_an_average_begins_at_the_weights_of_a_file_without_one(tmp_path):
+    Checkpointer(nn.Linear(2, 2), save_dir=tmp_path).save("model", iteration=1)
+    model = nn.Linear(2, 2)
+    average = WeightAverage(model, 0.9)
+    Checkpointer(model, save_dir=tmp_path, average=average).load()
+    assert torch.equal(average.model.weight, model.weight)
