@@ -43,6 +43,7 @@ _C.DATASETS.TEST = ()  # the same; evaluated one by one
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4  # loader processes per training process
 _C.DATALOADER.SIZE_DIVISIBILITY = 0  # pad height and width to a multiple of this; 0: do not round
+_C.DATALOADER.KEEP_EMPTY = False  # train on images without objects, too, as negatives
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # portrait and landscape images in separate batches
 
 _C.MODEL.BACKBONE = CN()

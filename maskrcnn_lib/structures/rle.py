@@ -32,13 +32,27 @@ def decode_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
         ValueError: a key is missing, another size, characters or numbers that are no run lengths,
             or runs that do not add up to height * width.
     """
+    height, width = size
+    runs = read_runs(rle, size)
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def read_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """The checked run lengths of :func:`decode_rle`, without making the bitmap.
+
+    Returns:
+        (R,) int64: alternating numbers of pixels outside and inside; their sum is height * width.
+
+    Raises:
+        ValueError: as :func:`decode_rle`.
+    """
     if "size" not in rle or "counts" not in rle:
         raise ValueError(f"RLE needs the keys 'size' and 'counts', got {sorted(map(str, rle))}")
     height, width = size
-    if tuple(rle["size"]) != (height, width):
-        raise ValueError(
-            f"RLE is {list(rle['size'])}, expected [height, width] = [{height}, {width}]"
-        )
+    stated = rle["size"]
+    if not hasattr(stated, "__iter__") or tuple(stated) != (height, width):
+        raise ValueError(f"RLE is {stated!r}, expected [height, width] = [{height}, {width}]")
     counts = rle["counts"]
     if isinstance(counts, str | bytes):
         runs = _decompress(counts)
@@ -49,8 +63,7 @@ def decode_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
             f"RLE counts must be >= 0 and add up to {height} * {width} = {height * width} pixels; "
             f"these {len(runs)} add up to {runs.sum():.0f}"
         )
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs.astype(np.int64)).reshape(width, height).T
+    return runs.astype(np.int64)
 
 
 def _read_counts(counts: Sequence[int]) -> np.ndarray:

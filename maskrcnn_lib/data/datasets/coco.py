@@ -1,55 +1,129 @@
 """Images with annotations in COCO's JSON format."""
 
 import json
-from collections import defaultdict
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from maskrcnn_lib.data.annotation_report import AnnotationReport
+from maskrcnn_lib.data.annotations import ValidContent, validate_coco
+from maskrcnn_lib.data.datasets.packed import PackedRecords
+from maskrcnn_lib.data.datasets.targets import build_target
 from maskrcnn_lib.data.image_io import read_image
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+
+_logger = logging.getLogger(__name__)
+_MIN_SIDE = 1.0  # pixels; an image of which all boxes are thinner counts as one without objects
 
 
 class COCODataset:
     """A COCO annotation file and the directory that holds its images.
 
     ``dataset[i]`` is (image, target, i): the image as (H, W, 3) uint8 RGB, the target a BoxList in
-    pixels with fields ``labels`` (N,) int64, 1..K in the order of the category ids, and ``masks``
-    (SegmentationMask) where all its objects have one. Crowd regions are not part of the target.
-
-    Args:
-        ann_file: JSON file with ``images``, ``categories`` and ``annotations``.
-        root: directory of the images.
+    pixels with fields ``labels`` (N,) int64, 1..K in the order of the category ids, ``masks``
+    (SegmentationMask) where all its objects have one, and ``keypoints`` where the file has any.
+    Crowd regions are not part of the target. Annotations are validated when the file is read; what
+    was repaired or dropped is logged once.
 
     Attributes:
         ids: image ids, sorted; position i is image i of this data set.
         categories: id -> name, in the order of the ids.
-        content: the whole annotation file.
-
-    Raises:
-        FileNotFoundError: the file or the directory does not exist.
-        ValueError: the file is not such JSON, or names an image outside the directory.
+        class_names: names by label, index 0 the background.
+        report: what the validation found.
+        has_masks: whether any object has a mask.
+        keypoint_count: keypoints per object; 0 for none.
     """
 
-    def __init__(self, ann_file: str | Path, root: str | Path) -> None:
-        self.ann_file = Path(ann_file)
+    def __init__(
+        self,
+        ann_file: str | Path | Mapping[str, Any],
+        root: str | Path,
+        remove_images_without_annotations: bool = False,
+        *,
+        require_masks: bool = False,
+        min_visible_keypoints: int = 0,
+        source: str = "",
+    ) -> None:
+        """Reads and validates the annotations.
+
+        Args:
+            ann_file: JSON file with ``images``, ``categories`` and ``annotations``; or its content
+                as ``json.load`` gives it.
+            root: directory of the images.
+            remove_images_without_annotations: leave out images without objects to learn from: none
+                at all, crowd regions only (maskrcnn-benchmark kept those), or only boxes of at most
+                a pixel's width or height.
+            require_masks: leave out objects without a mask, instead of giving images without masks.
+            min_visible_keypoints: with ``remove_images_without_annotations``, also leave out images
+                with fewer labelled keypoints (maskrcnn-benchmark: 10, for keypoint training).
+            source: what to call the annotations in messages; by default the file.
+
+        Raises:
+            FileNotFoundError: the file or the directory does not exist.
+            ValueError: the file is not such JSON or cannot be used (AnnotationError, which carries
+                the report), for example because it names an image outside the directory; or masks
+                are required and there is none.
+        """
         self.root = Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"no image directory at {self.root}")
-        self.content = _read_json(self.ann_file)
-        self._images = {image["id"]: image for image in self.content["images"]}
-        self.ids = sorted(self._images)
-        names = {category["id"]: category["name"] for category in self.content["categories"]}
-        self.categories = {category_id: names[category_id] for category_id in sorted(names)}
-        self._label_of = {category_id: i for i, category_id in enumerate(self.categories, start=1)}
-        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in self.content["annotations"]:
-            self._annotations[annotation["image_id"]].append(annotation)
-        for index in range(len(self)):
-            self.image_path(index)
+        in_memory = isinstance(ann_file, Mapping)
+        self.source = source or ("annotations" if in_memory else str(ann_file))
+        self.report = AnnotationReport(self.source)
+        try:
+            content = ann_file if in_memory else _read_json(Path(ann_file))
+            valid = validate_coco(content, self.report, self.root)
+        except RecursionError as error:
+            raise ValueError(f"{self.source} is nested too deeply for annotations") from error
+        if require_masks:
+            self._drop_without_masks(valid)
+        self.report.log_once(_logger)
+        self.categories = {category["id"]: category["name"] for category in valid.categories}
+        self.class_names = ["__background__", *self.categories.values()]
+        self.has_masks = any("segmentation" in a for v in valid.annotations.values() for a in v)
+        self.keypoint_count = valid.keypoint_count
+        images = valid.images
+        if remove_images_without_annotations:
+            images = [
+                image
+                for image in images
+                if _has_objects(valid.annotations.get(image["id"], ()), min_visible_keypoints)
+            ]
+            removed = len(valid.images) - len(images)
+            if removed:
+                _logger.info("%s: %d images without objects left out", self.source, removed)
+        self._store(valid, images)
+
+    def _store(self, valid: ValidContent, images: Sequence[dict[str, Any]]) -> None:
+        self.ids = [image["id"] for image in images]
+        self._categories = PackedRecords(valid.categories)
+        self._images = PackedRecords(images)
+        self._annotations = PackedRecords(valid.annotations.get(i, []) for i in self.ids)
+        labels = enumerate(self.categories, start=1)
+        self.json_category_id_to_contiguous_id = {category_id: i for i, category_id in labels}
+
+    @property
+    def contiguous_category_id_to_json_id(self) -> dict[int, int]:
+        """Label -> category id."""
+        return {label: i for i, label in self.json_category_id_to_contiguous_id.items()}
+
+    @property
+    def id_to_img_map(self) -> dict[int, int]:
+        """Position -> image id."""
+        return dict(enumerate(self.ids))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The validated annotations of all images of this data set, as COCO's JSON."""
+        positions = range(len(self))
+        return {
+            "images": [self._images[i] for i in positions],
+            "categories": [self._categories[i] for i in range(len(self._categories))],
+            "annotations": [a for i in positions for a in self._annotations[i]],
+        }
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,60 +133,78 @@ class COCODataset:
 
     def get_img_info(self, index: int) -> dict[str, Any]:
         """COCO's entry of the image: ``id``, ``file_name``, ``height``, ``width``."""
-        return self._images[self.ids[index]]
+        return self._images[index]
+
+    def annotations(self, index: int) -> list[dict[str, Any]]:
+        """COCO's annotations of the image, validated, crowd regions included."""
+        return self._annotations[index]
 
     def image_path(self, index: int) -> Path:
-        """Where the image lies.
-
-        Raises:
-            ValueError: its ``file_name`` leads out of the image directory.
-        """
-        name = self.get_img_info(index)["file_name"]
-        path = self.root / name
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise ValueError(f"{self.ann_file}: file_name {name!r} leads out of {self.root}")
-        return path
+        """Where the image lies."""
+        return self.root / self.get_img_info(index)["file_name"]
 
     def read_image(self, index: int) -> np.ndarray:
         """The image alone: (H, W, 3) uint8 RGB.
 
         Raises:
+            FileNotFoundError: there is no such file.
             ValueError: it cannot be read, or its size is not the one that the file states.
         """
-        image = read_image(self.image_path(index))
         info = self.get_img_info(index)
-        stated = (info.get("height", image.shape[0]), info.get("width", image.shape[1]))
-        if stated != image.shape[:2]:
-            raise ValueError(
-                f"{self.image_path(index)} is {image.shape[1]} x {image.shape[0]} pixels, but "
-                f"{self.ann_file} states {stated[1]} x {stated[0]}"
-            )
-        return image
+        path = self.root / info["file_name"]
+        image = read_image(path)
+        height, width = image.shape[:2]
+        if (info["width"], info["height"]) == (width, height):
+            return image
+        hint = ""
+        if (info["width"], info["height"]) == (height, width):
+            hint = "; were the annotations made without regard to its EXIF rotation?"
+        raise ValueError(
+            f"{path} is {width} x {height} pixels, but {self.source} states "
+            f"{info['width']} x {info['height']}{hint}"
+        )
 
     def target(self, index: int) -> BoxList:
         """The annotated objects of an image, without crowd regions."""
         info = self.get_img_info(index)
-        objects = [a for a in self._annotations[info["id"]] if not a.get("iscrowd", 0)]
-        boxes = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32).reshape(-1, 4)
-        size = (info["width"], info["height"])
-        target = BoxList(boxes, size, mode="xywh").convert("xyxy")
-        labels = [self._label_of[a["category_id"]] for a in objects]
-        target.add_field("labels", torch.tensor(labels, dtype=torch.int64))
-        if objects and all("segmentation" in a for a in objects):
-            target.add_field("masks", SegmentationMask([a["segmentation"] for a in objects], size))
-        return target
+        return build_target(
+            self._objects(index),
+            (info["width"], info["height"]),
+            self.json_category_id_to_contiguous_id,
+            with_masks=self.has_masks,
+            keypoint_count=self.keypoint_count,
+        )
+
+    def _objects(self, index: int) -> list[dict[str, Any]]:
+        return [a for a in self._annotations[index] if not a["iscrowd"]]
+
+    def _drop_without_masks(self, valid: ValidContent) -> None:
+        if not any("segmentation" in a for v in valid.annotations.values() for a in v):
+            raise ValueError(
+                f"{self.source}: no object has a mask, but the model needs masks (MODEL.MASK_ON)"
+            )
+        for annotations in valid.annotations.values():
+            kept = [a for a in annotations if a["iscrowd"] or "segmentation" in a]
+            for annotation in annotations:
+                if not annotation["iscrowd"] and "segmentation" not in annotation:
+                    where = f"annotation {annotation['id']}"
+                    self.report.add("dropped", "object without a mask, which is needed", where)
+            annotations[:] = kept
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _has_objects(annotations: Sequence[Mapping[str, Any]], min_visible_keypoints: int) -> bool:
+    """Whether there is something to learn from, by maskrcnn-benchmark's rules."""
+    objects = [a for a in annotations if not a["iscrowd"]]
+    if all(min(a["bbox"][2:]) <= _MIN_SIDE for a in objects):
+        return False
+    return sum(a.get("num_keypoints", 0) for a in objects) >= min_visible_keypoints
+
+
+def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no annotation file at {path}")
     try:
         # utf-8-sig also takes files that begin with a byte order mark
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also of numbers with too many digits
         raise ValueError(f"{path} is not JSON: {error}") from error
-    needed = ("images", "categories", "annotations")
-    missing = [k for k in needed if not isinstance(content, dict) or k not in content]
-    if missing:
-        raise ValueError(f"{path} is not a COCO annotation file: it lacks {', '.join(missing)}")
-    return content

@@ -1,0 +1,118 @@
+"""From names in a config to data sets."""
+
+import inspect
+from typing import Any
+
+from maskrcnn_lib.config.node import CfgNode
+from maskrcnn_lib.config.paths_catalog import load_dataset_catalog
+from maskrcnn_lib.data.datasets.cityscapes import CityScapesDataset
+from maskrcnn_lib.data.datasets.coco import COCODataset
+from maskrcnn_lib.data.datasets.concat import ConcatDataset
+from maskrcnn_lib.data.datasets.voc import PascalVOCDataset
+
+_FACTORIES = {
+    "COCODataset": COCODataset,
+    "PascalVOCDataset": PascalVOCDataset,
+    "CityScapesDataset": CityScapesDataset,
+}
+_MIN_VISIBLE_KEYPOINTS = 10  # of an image in keypoint training, by maskrcnn-benchmark
+_SHOWN_NAMES = 10
+
+
+def build_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> Any:
+    """One data set.
+
+    For training, images without objects are left out unless ``DATALOADER.KEEP_EMPTY``, objects
+    without a mask are left out where the model predicts masks, and Pascal VOC's difficult objects
+    are left out. Otherwise everything is kept.
+
+    Args:
+        cfg: reads PATHS_CATALOG, DATALOADER.KEEP_EMPTY, MODEL.MASK_ON and MODEL.KEYPOINT_ON.
+        name: of a catalog entry, or ``"coco:ANNOTATIONS.json:IMAGE_DIR"``. The ``factory`` of an
+            entry is the name of one of this library's data sets, or any callable.
+
+    Raises:
+        KeyError: the catalog, or this library, does not know the name.
+        ValueError: its annotations cannot be used.
+    """
+    entry = load_dataset_catalog(cfg.PATHS_CATALOG).get(name)
+    factory, args = entry["factory"], dict(entry["args"])
+    if isinstance(factory, str):
+        if factory not in _FACTORIES:
+            raise KeyError(
+                f"data set {name} is a {factory!r}, which is none of {', '.join(_FACTORIES)}; a "
+                "catalog of your own can give the class itself as factory"
+            )
+        factory = _FACTORIES[factory]
+    if factory in _FACTORIES.values():
+        known = inspect.signature(factory).parameters
+        chosen = {key: v for key, v in _choices(cfg, is_train=is_train).items() if key in known}
+        args = {**chosen, **args}
+    return factory(**args)
+
+
+def _choices(cfg: CfgNode, *, is_train: bool) -> dict[str, Any]:
+    """Arguments that depend on what the data are for."""
+    keypoints = _MIN_VISIBLE_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+    return {
+        "remove_images_without_annotations": is_train and not cfg.DATALOADER.KEEP_EMPTY,
+        "require_masks": is_train and cfg.MODEL.MASK_ON,
+        "min_visible_keypoints": keypoints,
+        "use_difficult": not is_train,
+    }
+
+
+def build_train_dataset(cfg: CfgNode) -> Any:
+    """All of ``DATASETS.TRAIN`` as one data set; its classes are checked against the model's.
+
+    Raises:
+        ValueError: no data set is named, none has an image left, or NUM_CLASSES disagrees.
+    """
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError(
+            "no training data: set DATASETS.TRAIN, for example to "
+            '("coco:annotations.json:images_dir",)'
+        )
+    parts = [build_dataset(cfg, name, is_train=True) for name in cfg.DATASETS.TRAIN]
+    dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
+    if not len(dataset):
+        raise ValueError(
+            f"no image with objects in {', '.join(cfg.DATASETS.TRAIN)}; `maskrcnn check-dataset` "
+            "says what they hold"
+        )
+    check_num_classes(cfg, dataset)
+    return dataset
+
+
+def class_count(dataset: Any) -> int | None:
+    """Number of classes with background; None for a data set that does not say."""
+    categories = getattr(dataset, "categories", None)
+    return len(categories) + 1 if categories else None
+
+
+def check_num_classes(cfg: CfgNode, dataset: Any) -> None:
+    """Compares the model's classes and keypoints with those of its training data.
+
+    Data sets of users' own that have no ``categories`` are not checked.
+
+    Raises:
+        ValueError: they disagree; the message says both numbers.
+    """
+    head = "RETINANET" if cfg.MODEL.RETINANET_ON else "ROI_BOX_HEAD"
+    stated, count = cfg.MODEL[head].NUM_CLASSES, class_count(dataset)
+    only_proposals = cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON
+    if count is not None and stated != count and not only_proposals:
+        names = list(dataset.categories.values())
+        more = ", ..." if len(names) > _SHOWN_NAMES else ""
+        raise ValueError(
+            f"MODEL.{head}.NUM_CLASSES is {stated}, but the training data have {count - 1} classes "
+            f"({', '.join(names[:_SHOWN_NAMES])}{more}), which with the background makes {count}: "
+            f"set MODEL.{head}.NUM_CLASSES {count}"
+        )
+    points = getattr(dataset, "keypoint_count", None)
+    stated = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES
+    if cfg.MODEL.KEYPOINT_ON and points is not None and points != stated:
+        raise ValueError(
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {stated}, but the training data have {points} "
+            "keypoints per object"
+        )
