@@ -8,16 +8,12 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
 
+#include "common/memory.h"
 #include "cpu/mask_placement.h"
 #include "cpu/simd.h"
 
@@ -122,18 +118,6 @@ class BitmapWriter {
   std::vector<T> widened_[2];  // the two rows of the mask that a span lies between
 };
 
-// Asks for memory in pages of 2 MB instead of 4 KB: far fewer to be fetched on first touch.
-void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr int64_t kWorthwhile = int64_t(1) << 23;
-  if (bytes < kWorthwhile) return;
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice may be refused
-#endif
-}
-
 // Bitmaps of N x height x width zeros. Memory of this size comes from the operating system, where
 // it is zero already, so only what the masks cover is ever touched: that is most of the time here.
 Tensor zero_bitmaps(const PasteInputs& inputs) {
@@ -141,7 +125,7 @@ Tensor zero_bitmaps(const PasteInputs& inputs) {
   const int64_t pixels = maskrcnn::count_pixels(inputs);
   void* memory = std::calloc(std::max<int64_t>(pixels, 1), sizeof(bool));
   STD_TORCH_CHECK(memory != nullptr, "paste_masks: no memory for ", pixels, " bytes of bitmaps");
-  prefer_huge_pages(memory, pixels);
+  maskrcnn::prefer_huge_pages(memory, static_cast<size_t>(pixels));
   return torch::stable::from_blob(memory, {inputs.count, height, width}, {height * width, width, 1},
                                   inputs.masks.device(), ScalarType::Bool, &std::free);
 }
