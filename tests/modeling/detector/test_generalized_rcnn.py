@@ -5,6 +5,8 @@ import torch
 
 from maskrcnn_lib import build_detection_model, get_cfg
 from maskrcnn_lib.config.files import list_configs
+from maskrcnn_lib.modeling.roi_heads.box_head import inference as box_inference
+from maskrcnn_lib.modeling.rpn import inference as rpn_inference
 from maskrcnn_lib.structures.image_list import to_image_list
 
 MASK = "d2go/mask_rcnn_fbnetv3a_C4"  # small enough to run often
@@ -153,3 +155,20 @@ def test_every_config_builds(name):
     assert {"rpn.head.cls_logits.weight", "roi_heads.box.predictor.cls_score.weight"} <= names
     has_mask = "roi_heads.mask.predictor.mask_fcn_logits.weight" in names
     assert has_mask == ("mask_rcnn" in name or "maskrcnn" in name)
+
+
+@torch.inference_mode()
+def test_the_fixed_sizes_of_other_devices_give_the_same_detections(monkeypatch):
+    model = small_model()
+    images = random_images((96, 131), (64, 80))
+    expected = model(images)
+    # Elsewhere than on the CPU no tensor is cut to what is used.
+    for module in (rpn_inference, box_inference):
+        monkeypatch.setattr(module, "drop_unused_slots", lambda slots: slots)
+    monkeypatch.setattr(box_inference, "_candidates", lambda eligible: eligible[0].numel())
+    detections = model.detect(to_image_list(images))
+    assert detections.valid.shape == (2, 20)
+    for ours, theirs in zip(model(images), expected, strict=True):
+        assert len(ours) == len(theirs) > 0
+        torch.testing.assert_close(ours.bbox, theirs.bbox, atol=1e-3, rtol=0)
+        assert torch.equal(ours.get_field("labels"), theirs.get_field("labels"))
