@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint import LoadReport, load_weights
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
+from maskrcnn_lib.config import CfgNode, get_cfg
 from maskrcnn_lib.config.dialects import Dialect, get_dialect
-from maskrcnn_lib.config.paths_catalog import load_model_catalog
+from maskrcnn_lib.config.paths_catalog import ModelCatalog, load_model_catalog
 from maskrcnn_lib.data.transforms import ImageTransform, build_transform
 from maskrcnn_lib.engine.postprocess import restore_original_size
 from maskrcnn_lib.modeling.detector import build_detection_model
@@ -37,6 +38,44 @@ def default_model() -> str:
         if find_local(name) is not None:
             return name
     return DEFAULT_MODELS[-1]
+
+
+def published_weights(name: str) -> str | None:
+    """Catalog name of the trained weights that are known for a config; None if there are none.
+
+    ``MODEL.WEIGHT`` of maskrcnn-benchmark's configs names the ImageNet body that training begins
+    with, which is not what one wants to look at images with.
+    """
+    entries = ModelCatalog.for_config(name)
+    return f"catalog://{entries[0].name}" if entries else None
+
+
+def choose_model(
+    *,
+    model: str | None = None,
+    config: str | Path | None = None,
+    weights: Weights | None = None,
+    overrides: Sequence[Any] = (),
+) -> tuple[CfgNode, Weights | None]:
+    """Config and weights for what a user names on a command line.
+
+    Args:
+        model: name of a published model, which is that of its config; comes with its weights.
+        config: config name or file, used as it is; wins over ``model``.
+        weights: path, catalog name or URL; wins over all others.
+        overrides: config keys and values, alternating; ``MODEL.WEIGHT`` among them wins over the
+            published weights.
+
+    Returns:
+        The resolved config, and the weights if they are not those of ``MODEL.WEIGHT``. With
+        neither ``model`` nor ``config`` it is the default model.
+    """
+    if config is not None:
+        return get_cfg(config, overrides), weights
+    name = model or default_model()
+    if weights is None and "MODEL.WEIGHT" not in overrides:
+        weights = published_weights(name)
+    return get_cfg(name, overrides), weights
 
 
 def resolve_device(name: str) -> torch.device:

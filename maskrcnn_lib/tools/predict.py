@@ -36,6 +36,7 @@ class Summary:
 def predict(
     images: Iterable[str | Path],
     *,
+    model: str | None = None,
     config: str | Path | None = None,
     weights: str | Path | None = None,
     output: str | Path = "output",
@@ -50,9 +51,11 @@ def predict(
 
     Args:
         images: files, directories and glob patterns.
-        config: config name or file; by default a small model whose weights are at hand, else
-            torchvision's Mask R-CNN.
-        weights: path, catalog name or URL; by default the config's ``MODEL.WEIGHT``.
+        model: name of a published model, which is that of its config; its trained weights are
+            taken. By default a small one whose weights are at hand, else torchvision's Mask R-CNN.
+        config: config name or file, instead of ``model``.
+        weights: path, catalog name or URL; by default those of ``model``, or the config's
+            ``MODEL.WEIGHT``.
         output: directory, made if needed. Pictures are named after the images.
             ``coco_results.json`` holds COCO results; ``coco_predictions.json`` holds the same as
             a COCO data set with images and categories, for annotation tools.
@@ -68,13 +71,12 @@ def predict(
     """
     from tqdm import tqdm
 
-    from maskrcnn_lib.config import get_cfg
     from maskrcnn_lib.data.image_io import find_images, read_image
-    from maskrcnn_lib.engine.inference import default_model
+    from maskrcnn_lib.engine.inference import choose_model
     from maskrcnn_lib.engine.predictor import COCODemo
 
     paths = list(find_images(images, suffixes))
-    cfg = get_cfg(config or default_model(), overrides)
+    cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
     demo = COCODemo(cfg, confidence, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
     writer = _Writer(demo, Path(output), formats, repeated_stems=_repeated(p.stem for p in paths))
     summary = Summary()
@@ -187,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE|DIR|GLOB", help="files, directories, glob patterns"
     )
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--model", metavar="NAME", help="config name, see MODEL_ZOO.md")
+    model.add_argument("--model", metavar="NAME", help="published model, see MODEL_ZOO.md")
     model.add_argument("--config-file", metavar="F", help="YAML config file or name")
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
     parser.add_argument("--output", metavar="DIR", default="output", help="default: output")
@@ -210,7 +212,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0, or 1 if an image could not be read."""
     summary = predict(
         args.images,
-        config=args.model or args.config_file,
+        model=args.model,
+        config=args.config_file,
         weights=args.weights,
         output=args.output,
         confidence=args.confidence,

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def measure(
-    config: str | Path,
+    config: str | Path | None = None,
     *,
+    model: str | None = None,
     weights: str | Path | None = None,
     annotations: str | Path | None = None,
     images: str | Path | None = None,
@@ -29,7 +30,9 @@ def measure(
 
     Args:
         config: config name or file.
-        weights: path, catalog name or URL; by default the config's ``MODEL.WEIGHT``.
+        model: name of a published model, instead of ``config``; its trained weights are taken.
+        weights: path, catalog name or URL; by default those of ``model``, or the config's
+            ``MODEL.WEIGHT``.
         annotations, images: a COCO JSON file and the directory of its images; by default the data
             sets named in ``DATASETS.TEST``.
         output: directory; by default ``OUTPUT_DIR/inference``. Per data set a sub-directory gets
@@ -44,16 +47,18 @@ def measure(
         Per data set name, per kind of result (``bbox``, ``segm``) the scores.
 
     Raises:
-        ValueError: only one of ``annotations`` and ``images`` is given, or no data set at all.
+        ValueError: only one of ``annotations`` and ``images`` is given, or no data set at all;
+            neither a config nor a model is named.
         FileNotFoundError: a file that is needed does not exist.
     """
-    from maskrcnn_lib.config import get_cfg
-    from maskrcnn_lib.engine.inference import build_detector
+    from maskrcnn_lib.engine.inference import build_detector, choose_model
     from maskrcnn_lib.engine.testing import run_on_dataset
     from maskrcnn_lib.evaluation.categories import match_categories
     from maskrcnn_lib.evaluation.coco_eval import evaluate_coco
 
-    cfg = get_cfg(config, overrides)
+    if config is None and model is None:
+        raise ValueError("no model: give --model or --config-file")
+    cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
     datasets = _datasets(cfg, annotations, images)
     detector = build_detector(cfg, weights)
     target = Path(output) if output is not None else Path(cfg.OUTPUT_DIR) / "inference"
@@ -136,7 +141,9 @@ def _report(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
-    parser.add_argument("--config-file", required=True, metavar="F", help="config name or file")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="NAME", help="published model, see MODEL_ZOO.md")
+    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
     parser.add_argument("--test-json", metavar="J", help="COCO annotation file")
     parser.add_argument("--test-images", metavar="DIR", help="directory of its images")
@@ -149,6 +156,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0."""
     measure(
         args.config_file,
+        model=args.model,
         weights=args.weights,
         annotations=args.test_json,
         images=args.test_images,

@@ -161,3 +161,15 @@ def test_a_config_change_after_construction_has_no_effect(demo):
     demo.cfg.MODEL.ROI_HEADS.SCORE_THRESH = 0.99
     assert len(demo.compute_prediction(bgr("coffee"))) == found
     demo.cfg.MODEL.ROI_HEADS.SCORE_THRESH = threshold
+
+
+def test_a_published_model_comes_with_its_trained_weights():
+    from maskrcnn_lib.engine.inference import choose_model
+
+    name = "e2e_mask_rcnn_R_50_FPN_1x"
+    cfg, weights = choose_model(model=name)
+    assert weights == f"catalog://{name}"
+    assert cfg.MODEL.WEIGHT == "catalog://ImageNetPretrained/MSRA/R-50"
+    assert choose_model(config=name)[1] is None
+    assert choose_model(model=name, weights="mine.pth")[1] == "mine.pth"
+    assert choose_model(model=name, overrides=["MODEL.WEIGHT", "mine.pth"])[1] is None
