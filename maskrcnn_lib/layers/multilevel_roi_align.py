@@ -6,6 +6,7 @@ pools all levels; the rows of the result are in the order of the RoIs.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,13 +163,26 @@ def _register() -> None:
     library = torch.library
 
     @library.register_fake("maskrcnn::multilevel_roi_align")
-    def _(features, rois, scales, pooled_height, pooled_width, *rule):
+    def _(
+        features: Sequence[Tensor],
+        rois: Tensor,
+        scales: Sequence[float],
+        pooled_height: int,
+        pooled_width: int,
+        *rule: Any,
+    ) -> Tensor:
         first = features[0]
         size = (rois.shape[0], first.shape[1], pooled_height, pooled_width)
         return empty_map(first, size, is_channels_last(first))
 
     @library.register_fake("maskrcnn::multilevel_roi_align_backward")
-    def _(grad, rois, feature_sizes, scales, *rule):
+    def _(
+        grad: Tensor,
+        rois: Tensor,
+        feature_sizes: Sequence[int],
+        scales: Sequence[float],
+        *rule: Any,
+    ) -> list[Tensor]:
         *_, channels_last, _ = rule
         images_and_channels = tuple(feature_sizes[:2])
         return [

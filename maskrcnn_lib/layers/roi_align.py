@@ -5,6 +5,9 @@ the reference implementation here says the same in plain PyTorch and serves wher
 library is present.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
@@ -247,13 +250,16 @@ def _register() -> None:
     library = torch.library
 
     @library.register_fake("maskrcnn::roi_align")
-    def _(input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned):
+    def _(
+        input: Tensor, rois: Tensor, scale: float, pooled_height: int, pooled_width: int, *_: Any
+    ) -> Tensor:
         size = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
         return empty_map(input, size, is_channels_last(input))
 
     @library.register_fake("maskrcnn::roi_align_backward")
-    def _(grad, rois, input_size, scale, sampling_ratio, aligned, channels_last, deterministic):
-        return empty_map(grad, input_size, channels_last)
+    def _(grad: Tensor, rois: Tensor, input_size: Sequence[int], *rule: Any) -> Tensor:
+        *_, channels_last, _ = rule
+        return empty_map(grad, tuple(input_size), channels_last)
 
     library.register_autograd("maskrcnn::roi_align", _backward, setup_context=_setup_context)
     library.register_autograd(
