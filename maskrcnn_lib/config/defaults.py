@@ -23,6 +23,7 @@ _C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # one box regressor for all classes inst
 
 _C.INPUT = CN()
 _C.INPUT.MIN_SIZE_TRAIN = (800,)  # shorter side in training; of several, one is drawn per image
+_C.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"  # or "range": any size between (smallest, largest)
 _C.INPUT.MAX_SIZE_TRAIN = 1333  # cap on the longer side in training; 0: no cap
 _C.INPUT.MIN_SIZE_TEST = 800  # shorter side at inference
 _C.INPUT.MAX_SIZE_TEST = 1333  # cap on the longer side at inference; 0: no cap
@@ -36,15 +37,31 @@ _C.INPUT.HUE = 0.0  # largest shift of hue, 0..0.5 of the colour circle
 _C.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability of a left-right flip in training
 _C.INPUT.VERTICAL_FLIP_PROB_TRAIN = 0.0  # probability of an upside-down flip in training
 
+_C.INPUT.CROP = CN()
+_C.INPUT.CROP.PROB = 0.0  # probability of a random crop in training
+_C.INPUT.CROP.MIN_SHARE = 0.5  # smallest share of width and of height that a crop keeps
+
+_C.INPUT.LSJ = CN()
+_C.INPUT.LSJ.ENABLED = False  # large-scale jitter in training, in place of MIN_SIZE_TRAIN
+_C.INPUT.LSJ.SIZE = 1024  # side of its square: images are cropped or padded to it
+_C.INPUT.LSJ.SCALES = (0.1, 2.0)  # smallest and largest scale; at 1 the long side fills the square
+
+_C.INPUT.COPY_PASTE = CN()
+_C.INPUT.COPY_PASTE.PROB = 0.0  # probability that objects of another image are pasted in
+_C.INPUT.COPY_PASTE.SCALES = (0.5, 1.5)  # scale of the other image; at 1 it just fits into this one
+
 _C.DATASETS = CN()
 _C.DATASETS.TRAIN = ()  # catalog names, or "coco:annotations.json:images_dir"; concatenated
 _C.DATASETS.TEST = ()  # the same; evaluated one by one
 
 _C.DATALOADER = CN()
-_C.DATALOADER.NUM_WORKERS = 4  # loader processes per training process
+_C.DATALOADER.NUM_WORKERS = 4  # loader processes per training process; at most one per CPU
 _C.DATALOADER.SIZE_DIVISIBILITY = 0  # pad height and width to a multiple of this; 0: do not round
 _C.DATALOADER.KEEP_EMPTY = False  # train on images without objects, too, as negatives
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # portrait and landscape images in separate batches
+_C.DATALOADER.ON_BAD_IMAGE = "raise"  # or "skip": train on another one in its place, and count it
+_C.DATALOADER.SAMPLER = ""  # or "repeat_factor": images with rare classes come more often
+_C.DATALOADER.REPEAT_THRESHOLD = 0.001  # classes in a smaller share of the images are rare
 
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.CONV_BODY = "R-50-C4"  # registered name of the backbone

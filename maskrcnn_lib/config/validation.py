@@ -7,6 +7,11 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.config.node import CfgNode
 
 DTYPES = ("float32", "bfloat16", "float16")
+_DATA_NAMES = {
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "DATALOADER.ON_BAD_IMAGE": ("raise", "skip"),
+    "DATALOADER.SAMPLER": ("", "repeat_factor"),
+}
 _SOLVER_NAMES = {
     "WARMUP_METHOD": ("linear", "constant"),
     "OPTIMIZER": ("SGD", "ADAMW"),
@@ -18,6 +23,10 @@ _SOLVER_NAMES = {
 _UNIT_INTERVAL = (
     "INPUT.HORIZONTAL_FLIP_PROB_TRAIN",
     "INPUT.VERTICAL_FLIP_PROB_TRAIN",
+    "INPUT.CROP.PROB",
+    "INPUT.CROP.MIN_SHARE",
+    "INPUT.COPY_PASTE.PROB",
+    "DATALOADER.REPEAT_THRESHOLD",
     "MODEL.RPN.FG_IOU_THRESHOLD",
     "MODEL.RPN.BG_IOU_THRESHOLD",
     "MODEL.RPN.POSITIVE_FRACTION",
@@ -36,6 +45,7 @@ _UNIT_INTERVAL = (
     "SOLVER.WARMUP_FACTOR",
 )
 _AT_LEAST_ONE = (
+    "INPUT.LSJ.SIZE",
     "INPUT.MIN_SIZE_TEST",
     "SOLVER.MAX_ITER",
     "SOLVER.IMS_PER_BATCH",
@@ -73,6 +83,7 @@ def validate(cfg: CfgNode) -> None:
         *_check_names(cfg),
         *_check_ranges(cfg),
         *_check_input(cfg),
+        *_check_data_names(cfg),
         *_check_anchors(cfg),
         *_check_heads(cfg),
         *_check_schedule(cfg),
@@ -130,6 +141,23 @@ def _check_input(cfg: CfgNode) -> Iterator[str]:
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     if not sizes or min(sizes) < 1:
         yield f"INPUT.MIN_SIZE_TRAIN needs at least one positive size, but is {sizes}"
+    sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    if sampling == "range" and (len(sizes) != 2 or sizes[0] > sizes[1]):
+        yield (
+            'with INPUT.MIN_SIZE_TRAIN_SAMPLING "range", MIN_SIZE_TRAIN needs (smallest, largest), '
+            f"but is {sizes}"
+        )
+    for key in ("LSJ", "COPY_PASTE"):
+        scales = cfg.INPUT[key].SCALES
+        if len(scales) != 2 or not 0 < scales[0] <= scales[1]:
+            yield f"INPUT.{key}.SCALES needs (smallest, largest), above 0, but is {scales}"
+
+
+def _check_data_names(cfg: CfgNode) -> Iterator[str]:
+    flat = cfg.flat()
+    for key, known in _DATA_NAMES.items():
+        if flat[key] not in known:
+            yield f"{key} {flat[key]!r} is unknown; choose one of {list(known)}"
 
 
 def _check_anchors(cfg: CfgNode) -> Iterator[str]:

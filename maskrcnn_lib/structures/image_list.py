@@ -46,6 +46,10 @@ class ImageList:
         """The batch on another device or in another dtype; arguments as for ``Tensor.to``."""
         return ImageList(self.tensors.to(*args, **kwargs), self.image_sizes)
 
+    def pin_memory(self) -> "ImageList":
+        """The batch in page-locked memory, from where it travels to the GPU without waiting."""
+        return ImageList(self.tensors.pin_memory(), self.image_sizes)
+
 
 def _round_up(size: int, divisor: int) -> int:
     return -(-size // divisor) * divisor if divisor > 1 else size
