@@ -51,10 +51,13 @@ class MetricLogger:
 
     Args:
         delimiter: between the series when printed.
+        window_size: how many of its last values a series smooths over.
     """
 
-    def __init__(self, delimiter: str = "\t") -> None:
-        self.meters: defaultdict[str, SmoothedValue] = defaultdict(SmoothedValue)
+    def __init__(self, delimiter: str = "\t", *, window_size: int = WINDOW) -> None:
+        self.meters: defaultdict[str, SmoothedValue] = defaultdict(
+            lambda: SmoothedValue(window_size)
+        )
         self.delimiter = delimiter
 
     def update(self, **kwargs: Any) -> None:
