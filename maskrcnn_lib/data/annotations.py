@@ -15,7 +15,9 @@ from maskrcnn_lib.data.annotation_report import Action, AnnotationReport, brief,
 from maskrcnn_lib.data.image_entries import check_images, whole_number
 
 MIN_SIDE = 1 / 64  # pixels; a smaller box vanishes in float32
-_TOLERATED = 1.0  # pixels by which a box may reach out of its image without being reported
+_TOLERATED = 1.0  # pixels; boxes and points so little outside the image are not reported
+    1.0  # pixels by which boxes and points may lie outside the image without being reported
+)
 _FITTING_IOU = 0.5  # of an object's box and the box around its mask
 _NUMBERS_PER_KEYPOINT = 3
 _HUGE = 1e12  # beyond all coordinates and areas
@@ -30,7 +32,8 @@ class ValidContent(NamedTuple):
         categories: entries with int ``id`` and ``name``; by rising id.
         annotations: per image id its objects, each with int ``id``, ``image_id``, ``category_id``,
             ``iscrowd`` 0 or 1, ``bbox`` (x, y, width, height, both above 0, inside the image to
-            1 pixel), ``area``, and where they are known ``segmentation`` and ``keypoints``.
+            1 pixel), ``area``, and where they are known ``segmentation`` and ``keypoints``
+            (labelled ones inside the image to 1 pixel).
         keypoint_count: keypoints per object; 0 for none.
     """
 
@@ -236,10 +239,22 @@ class _AnnotationChecker:
             kind = "keypoints of another number than the others have"
             self.add("dropped", kind, f"{count} instead of {self.keypoint_count}")
             return
+        points = self._check_points(points, self.sizes[annotation["image_id"]])
         visible = sum(v > 0 for v in points[2::3])
         if stated is not None and stated != visible:
             self.add("repaired", "num_keypoints counted", f"{brief(stated)} instead of {visible}")
         annotation["keypoints"], annotation["num_keypoints"] = points, visible
+
+    def _check_points(self, points: list[float], size: tuple[int, int]) -> list[float]:
+        """The points, those far outside the image no longer labelled."""
+        checked = list(points)
+        for start in range(0, len(points), _NUMBERS_PER_KEYPOINT):
+            x, y, visibility = points[start : start + _NUMBERS_PER_KEYPOINT]
+            out = max(-x, -y, x - size[0], y - size[1])
+            if visibility > 0 and out > _TOLERATED:
+                self.add("repaired", "keypoint outside the image no longer labelled", f"{x}, {y}")
+                checked[start : start + _NUMBERS_PER_KEYPOINT] = [0, 0, 0]
+        return checked
 
 
 def _are_numbers(values: Any, count: int | None = None) -> bool:

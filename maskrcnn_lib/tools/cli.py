@@ -15,6 +15,8 @@ from maskrcnn_lib import __version__
 COMMANDS = {
     "predict": ("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
     "test": ("maskrcnn_lib.tools.test_net", "evaluate a model on a dataset"),
+    "check-dataset": ("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
+    "convert": ("maskrcnn_lib.tools.convert", "bring annotations into COCO's format"),
     "checks": ("maskrcnn_lib.tools.checks", "show the environment and the compiled libraries"),
 }
 USAGE_ERROR = 2

@@ -112,6 +112,8 @@ def _box_around(segmentation: Any) -> list[float] | None:
     if not isinstance(segmentation, list) or not segmentation:
         return None
     points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
+    if not len(points):
+        return None
     (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return [x1, y1, x2 - x1, y2 - y1]
 
