@@ -71,12 +71,9 @@ def _check_rle(rle: dict[str, Any], size: tuple[int, int], add: Add) -> CheckedM
         add("dropped", "mask without a pixel", "")
         return None
     first, last = starts // height, (ends - 1) // height
-    top, bottom = starts % height, (ends - 1) % height + 1
-    if (first != last).any():  # a run over the end of a column covers its last and the next's first
-        y1 = 0 if (last > first).any() else int(top.min())
-        y2 = height
-    else:
-        y1, y2 = int(top.min()), int(bottom.max())
+    y1, y2 = int((starts % height).min()), int(((ends - 1) % height).max()) + 1
+    if (first != last).any():  # a run past the end of a column covers its last and the next's first
+        y1, y2 = 0, height
     x1, x2 = int(first.min()), int(last.max()) + 1
     counts = rle["counts"]
     counts = counts.decode("ascii") if isinstance(counts, bytes) else counts

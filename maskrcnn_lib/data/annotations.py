@@ -16,8 +16,6 @@ from maskrcnn_lib.data.image_entries import check_images, whole_number
 
 MIN_SIDE = 1 / 64  # pixels; a smaller box vanishes in float32
 _TOLERATED = 1.0  # pixels; boxes and points so little outside the image are not reported
-    1.0  # pixels by which boxes and points may lie outside the image without being reported
-)
 _FITTING_IOU = 0.5  # of an object's box and the box around its mask
 _NUMBERS_PER_KEYPOINT = 3
 _HUGE = 1e12  # beyond all coordinates and areas

@@ -34,7 +34,7 @@ def read_polygons(polygons: Sequence[Sequence[float] | np.ndarray | Tensor]) -> 
         try:
             given = polygon.cpu().numpy() if isinstance(polygon, Tensor) else polygon
             values = np.array(given, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"polygon {i} must be numbers x1, y1, x2, y2, ...") from error
         if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 2):
             raise ValueError(f"polygon {i} must be flat or (K, 2), got shape {values.shape}")

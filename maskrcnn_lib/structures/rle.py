@@ -58,10 +58,12 @@ def read_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
         runs = _decompress(counts)
     else:
         runs = _read_counts(counts)
-    if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
+    with np.errstate(over="ignore"):
+        total = runs.sum()
+    if (runs < 0).any() or (runs > height * width).any() or total != height * width:
         raise ValueError(
             f"RLE counts must be >= 0 and add up to {height} * {width} = {height * width} pixels; "
-            f"these {len(runs)} add up to {runs.sum():.0f}"
+            f"these {len(runs)} add up to {total:.0f}"
         )
     return runs.astype(np.int64)
 
@@ -70,7 +72,7 @@ def _read_counts(counts: Sequence[int]) -> np.ndarray:
     """Uncompressed counts as float64."""
     try:
         values = np.asarray(counts, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("RLE counts must be a list of numbers, a str or bytes") from error
     if values.ndim != 1 or not np.isfinite(values).all() or (values != np.floor(values)).any():
         raise ValueError("uncompressed RLE counts must be a flat list of whole numbers")

@@ -87,6 +87,7 @@ def test_polygons_without_area_are_left_out():
         ([0, 0, 4, 0, float("inf"), 4], "not finite"),
         ([0, 0, 4, 0, 4], "odd"),
         (["a", "b"], "numbers"),
+        ([10**400] * 6, "numbers"),
         ([[0, 0, 0], [1, 1, 1]], "shape"),
         (None, "shape|numbers"),
     ],
