@@ -21,6 +21,9 @@ from maskrcnn_lib.data.transformed_dataset import TransformedDataset
 from maskrcnn_lib.data.transforms import CopyPaste, Step, build_transforms
 from maskrcnn_lib.utils.comm import get_rank, get_world_size
 
+# Enough for 4 workers that prefetch 2 batches of 128 images with 8 tensors each.
+_OPEN_FILES = 8192
+
 __all__ = ["Batch", "BatchCollator", "make_data_loader"]
 
 
@@ -94,6 +97,7 @@ def _test_loader(cfg: Any, dataset: Any, rank: int, world_size: int) -> DataLoad
 
 
 def _loader(cfg: Any, dataset: TransformedDataset, batch_sampler: Any) -> DataLoader:
+    _allow_open_files()
     return DataLoader(
         dataset,
         batch_sampler=batch_sampler,
@@ -103,6 +107,18 @@ def _loader(cfg: Any, dataset: TransformedDataset, batch_sampler: Any) -> DataLo
         # its own, so that loading draws nothing from the process's generator
         generator=torch.Generator(),
     )
+
+
+def _allow_open_files() -> None:
+    """Raises the limit of open files: each tensor that a worker hands over is one for a while."""
+    try:
+        import resource
+    except ImportError:  # there is no such limit outside Unix
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _usable_cpus() -> int:

@@ -1,9 +1,9 @@
 """Reading image files of every common kind into one form: uint8 RGB.
 
-Ordinary JPEG files are decoded by torchvision, in half of Pillow's time and to the same pixels;
-Pillow reads all others, and JPEG files that torchvision refuses. EXIF rotation is applied;
-greyscale, palette, CMYK and RGBA images become RGB (transparency is dropped, as the older
-toolboxes did); 16-bit images keep their high byte.
+Ordinary JPEG files are decoded by torchvision, faster than by Pillow and to the same pixels; Pillow
+reads all others, and JPEG files that torchvision refuses. EXIF rotation is applied; greyscale,
+palette, CMYK and RGBA images become RGB (transparency is dropped, as the older toolboxes did);
+16-bit images keep their high byte.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -241,6 +241,17 @@ def test_wrong_sample_is_named(sample, message):
         load("DATALOADER.ASPECT_RATIO_GROUPING", False, dataset=[sample])
 
 
+def test_limit_of_open_files_is_raised():
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        make_data_loader(config(), dataset=Scenes())
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(8192, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_default_ranks_are_one_process():
     assert (comm.get_rank(), comm.get_world_size()) == (0, 1)
     assert [b.indices for b in load(is_distributed=True)] == [b.indices for b in load()]
