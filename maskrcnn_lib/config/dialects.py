@@ -32,6 +32,11 @@ class Dialect:
             long side truncated (torchvision's PIL resize); ``"floor"`` both sides
             floor(size * scale); ``"round"`` both sides int(size * scale + 0.5).
         min_detection_size: detections narrower or lower than this many pixels are dropped.
+        rpn_loss_beta: difference at which the smooth-L1 loss of the RPN turns linear; 0 is L1.
+        box_loss_beta: the same in the box head.
+        mask_target: what the mask head learns: ``"raster"``: the mask cut to the region and
+            rasterised at the head's resolution, 0 or 1; ``"roi_align"``: RoIAlign of the image's
+            bitmap, any share between 0 and 1.
     """
 
     name: str
@@ -42,6 +47,9 @@ class Dialect:
     resize: Literal["antialias", "float", "align_corners"]
     output_size: Literal["truncate_long", "floor", "round"]
     min_detection_size: float
+    rpn_loss_beta: float
+    box_loss_beta: float
+    mask_target: Literal["raster", "roi_align"]
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -56,6 +64,9 @@ DIALECTS: dict[str, Dialect] = {
             resize="antialias",
             output_size="truncate_long",
             min_detection_size=0.0,
+            rpn_loss_beta=1 / 9,
+            box_loss_beta=1.0,
+            mask_target="raster",
         ),
         Dialect(
             name="torchvision",
@@ -66,6 +77,9 @@ DIALECTS: dict[str, Dialect] = {
             resize="float",
             output_size="floor",
             min_detection_size=1e-2,
+            rpn_loss_beta=1 / 9,
+            box_loss_beta=1 / 9,
+            mask_target="roi_align",
         ),
         Dialect(
             name="detectron2",
@@ -76,6 +90,9 @@ DIALECTS: dict[str, Dialect] = {
             resize="antialias",
             output_size="round",
             min_detection_size=0.0,
+            rpn_loss_beta=0.0,
+            box_loss_beta=0.0,
+            mask_target="raster",
         ),
         Dialect(
             name="d2go",
@@ -86,6 +103,9 @@ DIALECTS: dict[str, Dialect] = {
             resize="align_corners",
             output_size="floor",
             min_detection_size=0.0,
+            rpn_loss_beta=0.0,
+            box_loss_beta=0.0,
+            mask_target="raster",
         ),
     )
 }

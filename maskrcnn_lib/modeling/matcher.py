@@ -3,6 +3,12 @@
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.structures.boxlist_ops import pairwise_iou
+
+# Overlaps that are in memory at once: on the CPU about as many as its cache holds.
+BLOCK_CELLS = {"cpu": 1 << 18}
+BLOCK_CELLS_ON_GPU = 1 << 24
+
 
 class Matcher:
     """Assigns at most one ground-truth element to each prediction, by two thresholds.
@@ -51,6 +57,40 @@ class Matcher:
         matched = best >= self.high_threshold
         if self.allow_low_quality_matches and quality.shape[-1] > 0:
             matched = matched | _best_of_an_element(quality)
+        return self._where_matched(best, matched, matches)
+
+    def match_boxes(self, elements: Tensor, boxes: Tensor) -> Tensor:
+        """The same on the IoU of boxes, which is computed block by block to bound the memory.
+
+        Args:
+            elements: (N, G, 4) xyxy; zeros in unused slots, which match nothing.
+            boxes: (A, 4) xyxy, the same for all images, or (N, A, 4).
+
+        Returns:
+            (N, A) int64: index of the element, or -1 or -2.
+        """
+        count, elements_per_image = elements.shape[:2]
+        total = boxes.shape[-2]
+        if elements_per_image == 0 or total == 0:
+            return elements.new_full((count, total), self.BELOW_LOW_THRESHOLD, dtype=torch.int64)
+        cells = BLOCK_CELLS.get(elements.device.type, BLOCK_CELLS_ON_GPU)
+        blocks = boxes.split(max(cells // (count * elements_per_image), 1), dim=-2)
+        best, matches, highest = [], [], []
+        for block in blocks:
+            quality = pairwise_iou(elements, block)  # (N, G, block)
+            block_best, block_matches = quality.max(dim=-2)
+            best.append(block_best)
+            matches.append(block_matches)
+            if self.allow_low_quality_matches:
+                highest.append(quality.amax(dim=-1))
+        matched = torch.cat(best, dim=-1) >= self.high_threshold
+        if self.allow_low_quality_matches:
+            limit = torch.stack(highest).amax(dim=0).unsqueeze(-1)  # (N, G, 1)
+            ties = [_equals_highest(pairwise_iou(elements, block), limit) for block in blocks]
+            matched = matched | torch.cat(ties, dim=-1)
+        return self._where_matched(torch.cat(best, dim=-1), matched, torch.cat(matches, dim=-1))
+
+    def _where_matched(self, best: Tensor, matched: Tensor, matches: Tensor) -> Tensor:
         unmatched = torch.where(
             best < self.low_threshold, self.BELOW_LOW_THRESHOLD, self.BETWEEN_THRESHOLDS
         )
@@ -59,5 +99,9 @@ class Matcher:
 
 def _best_of_an_element(quality: Tensor) -> Tensor:
     """(..., predictions) bool: whether no prediction overlaps some element more than this one."""
-    highest = quality.amax(dim=-1, keepdim=True)  # (..., elements, 1)
+    return _equals_highest(quality, quality.amax(dim=-1, keepdim=True))
+
+
+def _equals_highest(quality: Tensor, highest: Tensor) -> Tensor:
+    """(..., predictions) bool: whether an element has its highest quality (..., elements, 1)."""
     return ((quality == highest) & (highest > 0)).any(dim=-2)

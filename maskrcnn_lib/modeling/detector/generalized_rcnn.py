@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from maskrcnn_lib.modeling.losses import mean_losses
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
+from maskrcnn_lib.modeling.targets import Seeds, batch_targets
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import ImageList, to_image_list
 
@@ -14,9 +16,9 @@ class GeneralizedRCNN(nn.Module):
 
     Args:
         backbone: maps (N, 3, H, W) to a list of feature maps, finest first.
-        rpn: maps (images, features) to Proposals.
-        roi_heads: maps (features, proposals, image_sizes) to Detections; None for a model that
-            stops after the proposals.
+        rpn: maps (images, features) to Proposals; learns from (images, features, targets).
+        roi_heads: maps (features, proposals, image_sizes) to Detections; learns from (features,
+            proposals, targets); None for a model that stops after the proposals.
         size_divisible: height and width of a batch are padded to multiples of this; 0 for none.
     """
 
@@ -34,29 +36,65 @@ class GeneralizedRCNN(nn.Module):
         self.roi_heads = roi_heads
         self.size_divisible = size_divisible
 
-    def forward(self, images: ImageList | Sequence[Tensor] | Tensor) -> list[BoxList]:
-        """Finds the objects in each image.
+    def forward(
+        self,
+        images: ImageList | Sequence[Tensor] | Tensor,
+        targets: Sequence[BoxList] | None = None,
+        *,
+        seeds: Seeds | None = None,
+    ) -> list[BoxList] | dict[str, Tensor]:
+        """Finds the objects in each image; in training mode says how far it is off.
 
         Args:
             images: an ImageList, a list of (3, H, W) tensors, or a batch (N, 3, H, W); resized and
                 normalised already.
+            targets: in training mode, per image its objects in pixels of the resized image, with
+                field ``labels`` (n,) int64 from 1 and, for a mask head, ``masks``
+                (SegmentationMask). An image may have none. Not looked at in evaluation mode.
+            seeds: in training mode, one integer per image, from which the choice of anchors and
+                regions follows; None draws them from torch's global generator.
 
         Returns:
-            One BoxList per image, in pixels of the resized image and sorted by score, highest
-            first; with fields ``scores`` (n,), ``labels`` (n,) int64 from 1, and with a mask head
-            ``mask`` (n, 1, M, M) probabilities inside the box. A model without heads returns its
-            proposals, with field ``objectness`` (n,).
+            In evaluation mode, one BoxList per image, in pixels of the resized image and sorted by
+            score, highest first; with fields ``scores`` (n,), ``labels`` (n,) int64 from 1, and
+            with a mask head ``mask`` (n, 1, M, M) probabilities inside the box. A model without
+            heads returns its proposals, with field ``objectness`` (n,).
+
+            In training mode, scalar losses to be added up: ``loss_objectness``,
+            ``loss_rpn_box_reg``, and with heads ``loss_classifier``, ``loss_box_reg``,
+            ``loss_mask``. Their mean over the ranks is the loss of the whole batch.
 
         Raises:
-            RuntimeError: the model is in training mode.
+            ValueError: in training mode without targets, or with targets that do not fit.
+            KeyError: a target lacks a field.
         """
-        if self.training:
-            raise RuntimeError(
-                "the model is in training mode, but only inference is available in this version; "
-                "call model.eval() first"
-            )
         images = to_image_list(images, self.size_divisible)
+        if self.training:
+            if targets is None:
+                raise ValueError(
+                    "the model is in training mode and needs targets: call model(images, targets), "
+                    "or model.eval() first to detect objects"
+                )
+            return self._losses(images, targets, seeds)
         return to_boxlists(self.detect(images), images.image_sizes)
+
+    def _losses(
+        self, images: ImageList, targets: Sequence[BoxList], seeds: Seeds | None
+    ) -> dict[str, Tensor]:
+        heads = self.roi_heads
+        truth = batch_targets(
+            targets,
+            images.image_sizes,
+            device=images.tensors.device,
+            num_classes=None if heads is None else heads.num_classes,
+            with_masks=heads is not None and heads.mask is not None,
+            seeds=seeds,
+        )
+        features = self.backbone(images.tensors)
+        proposals, losses = self.rpn.learn(images, features, truth)
+        if heads is not None:
+            losses |= heads.learn(features, proposals, truth)
+        return mean_losses(losses)
 
     def detect(self, images: ImageList) -> Detections | Proposals:
         """The same as ``forward`` on a padded batch, but leaves the result batched on its device.

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from maskrcnn_lib.modeling.losses import LossSum
+from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.roi_heads.box_head.box_head import ROIBoxHead, build_roi_box_head
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_head import ROIMaskHead, build_roi_mask_head
+from maskrcnn_lib.modeling.roi_heads.regions import RegionSampler, all_rows, positive_rows
+from maskrcnn_lib.modeling.targets import Targets
 
 
 class CombinedROIHeads(nn.Module):
@@ -17,12 +21,23 @@ class CombinedROIHeads(nn.Module):
     Args:
         box: finds classes and boxes.
         mask: outlines the detections; None for Faster R-CNN.
+        sampler: chooses the regions to learn from.
+        num_classes: classes with background.
     """
 
-    def __init__(self, box: ROIBoxHead, mask: ROIMaskHead | None = None) -> None:
+    def __init__(
+        self,
+        box: ROIBoxHead,
+        mask: ROIMaskHead | None = None,
+        *,
+        sampler: RegionSampler,
+        num_classes: int,
+    ) -> None:
         super().__init__()
         self.box = box
         self.mask = mask
+        self.sampler = sampler
+        self.num_classes = num_classes
 
     def forward(
         self,
@@ -43,6 +58,27 @@ class CombinedROIHeads(nn.Module):
             detections = self.mask(features, detections)
         return detections
 
+    def learn(
+        self, features: Sequence[Tensor], proposals: Proposals, targets: Targets
+    ) -> dict[str, LossSum]:
+        """Returns the losses of all heads on one sample of the proposals.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            proposals: regions of the N images.
+            targets: ground truth of the N images.
+        """
+        regions = self.sampler(proposals, targets)
+        rows = all_rows(regions)
+        x, losses = self.box.learn(features, rows, targets)
+        if self.mask is not None:
+            positive = positive_rows(regions)
+            shared = None
+            if self.mask.feature_extractor is self.box.feature_extractor:
+                shared = x[torch.searchsorted(rows.positions, positive.positions)]
+            losses |= self.mask.learn(features, positive, targets, extracted=shared)
+        return losses
+
 
 def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
     """The heads that the config switches on.
@@ -60,7 +96,15 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
     if cfg.MODEL.MASK_ON:
         shared = _shared_extractor(cfg, box)
         mask = build_roi_mask_head(cfg, in_channels, shared_extractor=shared)
-    return CombinedROIHeads(box, mask)
+    settings = cfg.MODEL.ROI_HEADS
+    sampler = RegionSampler(
+        Matcher(settings.FG_IOU_THRESHOLD, settings.BG_IOU_THRESHOLD),
+        batch_size=settings.BATCH_SIZE_PER_IMAGE,
+        positive_fraction=settings.POSITIVE_FRACTION,
+    )
+    return CombinedROIHeads(
+        box, mask, sampler=sampler, num_classes=cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    )
 
 
 def _shared_extractor(cfg: CfgNode, box: ROIBoxHead) -> nn.Module | None:

@@ -72,3 +72,21 @@ def select_proposals(
             valid,
         )
     )
+
+
+def limit_batch(proposals: Proposals, max_proposals: int) -> Proposals:
+    """Keeps the best proposals of all images together, as Detectron did in training."""
+    count, per_image = proposals.valid.shape
+    scores = proposals.scores.masked_fill(~proposals.valid, -torch.inf).flatten()
+    best = scores.topk(min(max_proposals, len(scores))).indices
+    kept = torch.zeros_like(proposals.valid).flatten().index_fill(0, best, True)
+    kept_counts = (kept.view(count, per_image) & proposals.valid).sum(dim=1, keepdim=True)
+    # The proposals of an image are sorted by score, so that the kept ones are its first.
+    valid = torch.arange(per_image, device=scores.device) < kept_counts
+    return drop_unused_slots(
+        Proposals(
+            proposals.boxes.masked_fill(~valid[:, :, None], 0.0),
+            proposals.scores.masked_fill(~valid, 0.0),
+            valid,
+        )
+    )

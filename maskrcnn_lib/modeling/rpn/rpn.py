@@ -1,18 +1,25 @@
 """The region proposal network: head, anchors and the choice of proposals (Faster R-CNN paper)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_rpn_feature
 from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.losses import LossSum
+from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.outputs import Proposals
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, build_anchor_generator
-from maskrcnn_lib.modeling.rpn.inference import select_proposals
+from maskrcnn_lib.modeling.rpn.inference import limit_batch, select_proposals
+from maskrcnn_lib.modeling.rpn.loss import RPNLearning, anchor_ids, rpn_losses
+from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.image_list import ImageList
 
 # Offsets of the RPN are not scaled in any of the toolboxes.
@@ -70,15 +77,50 @@ class FBNetV3RPNHead(nn.Module):
         return [self.cls_logits(x) for x in hidden], [self.bbox_pred(x) for x in hidden]
 
 
+@dataclass(frozen=True)
+class ProposalLimits:
+    """How many proposals there are at each point.
+
+    Attributes:
+        pre_nms_top_n: anchors that each level sends into NMS.
+        post_nms_top_n: proposals that a level keeps after NMS.
+        max_proposals: proposals that an image keeps.
+        per_batch: max_proposals is for all images of the batch together, as in Detectron.
+    """
+
+    pre_nms_top_n: int
+    post_nms_top_n: int
+    max_proposals: int
+    per_batch: bool = False
+
+
+class Predictions(NamedTuple):
+    """What the head says about the A anchors of each of N images, level by level.
+
+    Attributes:
+        anchors: per level (A_l, 4), xyxy in pixels.
+        objectness: per level (N, A_l) logits.
+        offsets: per level (N, A_l, 4).
+        feature_shapes: height and width of each level.
+        image_sizes: (N, 2) heights and widths without padding, in pixels.
+    """
+
+    anchors: list[Tensor]
+    objectness: list[Tensor]
+    offsets: list[Tensor]
+    feature_shapes: tuple[tuple[int, int], ...]
+    image_sizes: Tensor
+
+
 class RPNModule(nn.Module):
     """Proposes regions of each image from the backbone's feature maps.
 
     Args:
         head: maps feature maps to objectness and offsets, as ``RPNHead`` does.
         anchor_generator: the reference boxes of each level.
-        pre_nms_top_n: anchors that each level sends into NMS.
-        post_nms_top_n: proposals that a level keeps after NMS.
-        max_proposals: proposals that an image keeps.
+        testing: how many proposals there are at inference.
+        training: how many there are in training.
+        learning: how the loss chooses anchors and compares them.
         nms_threshold: IoU above which the weaker of two proposals of a level is dropped.
         min_size: smallest width and height of a proposal in pixels.
         box_coder: turns offsets into boxes; by default with weights 1.
@@ -89,9 +131,9 @@ class RPNModule(nn.Module):
         head: nn.Module,
         anchor_generator: AnchorGenerator,
         *,
-        pre_nms_top_n: int,
-        post_nms_top_n: int,
-        max_proposals: int,
+        testing: ProposalLimits,
+        training: ProposalLimits,
+        learning: RPNLearning,
         nms_threshold: float,
         min_size: float = 0.0,
         box_coder: BoxCoder | None = None,
@@ -99,9 +141,9 @@ class RPNModule(nn.Module):
         super().__init__()
         self.head = head
         self.anchor_generator = anchor_generator
-        self.pre_nms_top_n = pre_nms_top_n
-        self.post_nms_top_n = post_nms_top_n
-        self.max_proposals = max_proposals
+        self.test_limits = testing
+        self.train_limits = training
+        self.learning = learning
         self.nms_threshold = nms_threshold
         self.min_size = min_size
         self.box_coder = box_coder or BoxCoder(RPN_CODER_WEIGHTS)
@@ -113,26 +155,61 @@ class RPNModule(nn.Module):
             images: the padded batch; its tensors give the padded size.
             features: the backbone's maps (N, C, H, W), finest first.
         """
+        return self._propose(self._predict(images, features), self.test_limits)
+
+    def learn(
+        self, images: ImageList, features: Sequence[Tensor], targets: Targets
+    ) -> tuple[Proposals, dict[str, LossSum]]:
+        """Returns the proposals to train the heads on, without gradient, and the losses.
+
+        Args:
+            images: the padded batch.
+            features: the backbone's maps (N, C, H, W), finest first.
+            targets: ground truth of the N images.
+        """
+        predictions = self._predict(images, features)
+        per_location = self.anchor_generator.num_anchors_per_location()[0]
+        device = features[0].device
+        losses = rpn_losses(
+            torch.cat(predictions.anchors),
+            anchor_ids(predictions.feature_shapes, per_location, device),
+            torch.cat(predictions.objectness, dim=1),
+            torch.cat(predictions.offsets, dim=1),
+            predictions.image_sizes,
+            targets,
+            box_coder=self.box_coder,
+            learning=self.learning,
+        )
+        with torch.no_grad():
+            return self._propose(predictions, self.train_limits), losses
+
+    def _predict(self, images: ImageList, features: Sequence[Tensor]) -> Predictions:
         objectness, offsets = self.head(features)
         padded_height, padded_width = images.tensors.shape[-2:]
         device = features[0].device
-        anchors = self.anchor_generator(
-            [(feature.shape[-2], feature.shape[-1]) for feature in features],
-            (padded_height, padded_width),
-            device,
-        )
-        return select_proposals(
-            anchors,
+        shapes = tuple((feature.shape[-2], feature.shape[-1]) for feature in features)
+        return Predictions(
+            self.anchor_generator(shapes, (padded_height, padded_width), device),
             [_flatten_anchors(level, 1).squeeze(-1) for level in objectness],
             [_flatten_anchors(level, 4) for level in offsets],
+            shapes,
             torch.tensor(images.image_sizes, device=device),
+        )
+
+    def _propose(self, predictions: Predictions, limits: ProposalLimits) -> Proposals:
+        proposals = select_proposals(
+            predictions.anchors,
+            predictions.objectness,
+            predictions.offsets,
+            predictions.image_sizes,
             box_coder=self.box_coder,
-            pre_nms_top_n=self.pre_nms_top_n,
-            post_nms_top_n=self.post_nms_top_n,
-            max_proposals=self.max_proposals,
+            pre_nms_top_n=limits.pre_nms_top_n,
+            post_nms_top_n=limits.post_nms_top_n,
+            max_proposals=limits.max_proposals,
             nms_threshold=self.nms_threshold,
             min_size=self.min_size,
         )
+        return limit_batch(proposals, limits.max_proposals) if limits.per_batch else proposals
 
 
 def _flatten_anchors(head_output: Tensor, values: int) -> Tensor:
@@ -174,14 +251,34 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
             f"{sorted(per_location)}, but one head serves all levels"
         )
     head = registry.RPN_HEADS[settings.RPN_HEAD](cfg, in_channels, per_location.pop())
-    # maskrcnn-benchmark limits the sum over the levels only where there are levels to sum up.
-    merged = settings.FPN_POST_NMS_TOP_N_TEST if settings.USE_FPN else settings.POST_NMS_TOP_N_TEST
+    learning = RPNLearning(
+        Matcher(
+            settings.FG_IOU_THRESHOLD, settings.BG_IOU_THRESHOLD, allow_low_quality_matches=True
+        ),
+        batch_size=settings.BATCH_SIZE_PER_IMAGE,
+        positive_fraction=settings.POSITIVE_FRACTION,
+        straddle=settings.STRADDLE_THRESH,
+        beta=get_dialect(cfg.MODEL.DIALECT).rpn_loss_beta,
+    )
     return RPNModule(
         head,
         anchor_generator,
-        pre_nms_top_n=settings.PRE_NMS_TOP_N_TEST,
-        post_nms_top_n=settings.POST_NMS_TOP_N_TEST,
-        max_proposals=merged,
+        testing=_proposal_limits(cfg, "TEST"),
+        training=_proposal_limits(cfg, "TRAIN"),
+        learning=learning,
         nms_threshold=settings.NMS_THRESH,
         min_size=settings.MIN_SIZE,
+    )
+
+
+def _proposal_limits(cfg: CfgNode, phase: Literal["TRAIN", "TEST"]) -> ProposalLimits:
+    settings = cfg.MODEL.RPN
+    per_level = settings[f"POST_NMS_TOP_N_{phase}"]
+    # maskrcnn-benchmark limits the sum over the levels only where there are levels to sum up.
+    merged = settings[f"FPN_POST_NMS_TOP_N_{phase}"] if settings.USE_FPN else per_level
+    return ProposalLimits(
+        settings[f"PRE_NMS_TOP_N_{phase}"],
+        per_level,
+        merged,
+        per_batch=phase == "TRAIN" and settings.USE_FPN and settings.FPN_POST_NMS_PER_BATCH,
     )

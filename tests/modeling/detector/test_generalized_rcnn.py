@@ -86,9 +86,9 @@ def test_no_detections_are_empty_boxlists_with_all_fields():
         assert boxes.get_field("scores").shape == boxes.get_field("labels").shape == (0,)
 
 
-def test_training_is_refused_with_the_way_out():
+def test_training_without_targets_is_refused_with_the_way_out():
     model = small_model().train()
-    with pytest.raises(RuntimeError, match=r"model\.eval\(\)"):
+    with pytest.raises(ValueError, match=r"model\(images, targets\).*model\.eval\(\)"):
         model(random_images((64, 64)))
 
 

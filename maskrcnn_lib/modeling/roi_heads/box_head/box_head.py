@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.box_head import (
@@ -15,6 +16,9 @@ from maskrcnn_lib.modeling.roi_heads.box_head import (
     roi_box_predictors,  # noqa: F401
 )
 from maskrcnn_lib.modeling.roi_heads.box_head.inference import select_detections
+from maskrcnn_lib.modeling.roi_heads.box_head.loss import box_losses
+from maskrcnn_lib.modeling.roi_heads.regions import Rows
+from maskrcnn_lib.modeling.targets import Targets
 
 
 class ROIBoxHead(nn.Module):
@@ -28,6 +32,7 @@ class ROIBoxHead(nn.Module):
         nms_threshold: IoU above which the weaker of two detections of a class is dropped.
         max_detections: detections that an image keeps; 0 for all.
         min_size: smallest width and height of a detection in pixels.
+        loss_beta: difference at which the smooth-L1 loss of the offsets turns linear.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class ROIBoxHead(nn.Module):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         min_size: float = 0.0,
+        loss_beta: float = 1.0,
     ) -> None:
         super().__init__()
         self.feature_extractor = feature_extractor
@@ -49,6 +55,7 @@ class ROIBoxHead(nn.Module):
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
         self.min_size = min_size
+        self.loss_beta = loss_beta
 
     def forward(
         self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor
@@ -74,10 +81,33 @@ class ROIBoxHead(nn.Module):
             min_size=self.min_size,
         )
 
+    def learn(
+        self, features: Sequence[Tensor], rows: Rows, targets: Targets
+    ) -> tuple[Tensor, dict[str, LossSum]]:
+        """Returns what the predictor read of each region, and the losses.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            rows: K regions to learn from.
+            targets: ground truth of the N images.
+        """
+        x = self.feature_extractor(features, rows.rois)
+        class_logits, box_offsets = self.predictor(x)
+        losses = box_losses(
+            class_logits,
+            box_offsets,
+            rows,
+            targets,
+            box_coder=self.box_coder,
+            beta=self.loss_beta,
+        )
+        return x, losses
+
 
 def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
     """The box head that ``MODEL.ROI_BOX_HEAD`` and ``MODEL.ROI_HEADS`` describe."""
     head, common = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
+    dialect = get_dialect(cfg.MODEL.DIALECT)
     feature_extractor = registry.ROI_BOX_FEATURE_EXTRACTORS[head.FEATURE_EXTRACTOR](
         cfg, in_channels
     )
@@ -89,5 +119,6 @@ def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
         score_threshold=common.SCORE_THRESH,
         nms_threshold=common.NMS,
         max_detections=common.DETECTIONS_PER_IMG,
-        min_size=get_dialect(cfg.MODEL.DIALECT).min_detection_size,
+        min_size=dialect.min_detection_size,
+        loss_beta=dialect.box_loss_beta,
     )

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
+from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.outputs import Detections
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.mask_head import (
     roi_mask_feature_extractors,  # noqa: F401
     roi_mask_predictors,  # noqa: F401
 )
+from maskrcnn_lib.modeling.roi_heads.mask_head.loss import mask_loss
+from maskrcnn_lib.modeling.roi_heads.mask_head.targets import MaskTarget, mask_targets
+from maskrcnn_lib.modeling.roi_heads.regions import Rows
+from maskrcnn_lib.modeling.targets import Targets
 
 
 class ROIMaskHead(nn.Module):
@@ -20,12 +26,23 @@ class ROIMaskHead(nn.Module):
     Args:
         feature_extractor: maps (features, rois) to maps (K, C, M, M).
         predictor: maps those and one label per region to logits (K, M', M').
+        target: what the masks are compared with in training, see ``mask_targets``.
+        box_end_offset: added to x2 and y2 of the regions that the masks are cut to.
     """
 
-    def __init__(self, feature_extractor: nn.Module, predictor: nn.Module) -> None:
+    def __init__(
+        self,
+        feature_extractor: nn.Module,
+        predictor: nn.Module,
+        *,
+        target: MaskTarget = "raster",
+        box_end_offset: float = 0.0,
+    ) -> None:
         super().__init__()
         self.feature_extractor = feature_extractor
         self.predictor = predictor
+        self.target: MaskTarget = target
+        self.box_end_offset = box_end_offset
 
     def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
         """Returns the detections with their masks.
@@ -38,6 +55,33 @@ class ROIMaskHead(nn.Module):
         logits = self.predictor(x, detections.labels.flatten())
         masks = logits.float().sigmoid().unflatten(0, detections.labels.shape)
         return detections._replace(masks=masks)
+
+    def learn(
+        self,
+        features: Sequence[Tensor],
+        rows: Rows,
+        targets: Targets,
+        *,
+        extracted: Tensor | None = None,
+    ) -> dict[str, LossSum]:
+        """Returns ``loss_mask``: the binary cross entropy in the channel of each region's class.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            rows: K regions with an object.
+            targets: ground truth of the N images, with masks.
+            extracted: (K, C, M, M), where the extractor's output for the regions is known already.
+        """
+        x = self.feature_extractor(features, rows.rois) if extracted is None else extracted
+        logits = self.predictor(x, rows.labels)
+        goal = mask_targets(
+            targets.masks,
+            rows,
+            logits.shape[-1],
+            method=self.target,
+            box_end_offset=self.box_end_offset,
+        )
+        return {"loss_mask": mask_loss(logits, goal, rows.valid)}
 
 
 def build_roi_mask_head(
@@ -55,4 +99,10 @@ def build_roi_mask_head(
     if extractor is None:
         extractor = registry.ROI_MASK_FEATURE_EXTRACTORS[head.FEATURE_EXTRACTOR](cfg, in_channels)
     predictor = registry.ROI_MASK_PREDICTOR[head.PREDICTOR](cfg, extractor.out_channels)
-    return ROIMaskHead(extractor, predictor)
+    dialect = get_dialect(cfg.MODEL.DIALECT)
+    return ROIMaskHead(
+        extractor,
+        predictor,
+        target=dialect.mask_target,
+        box_end_offset=dialect.box_end_offset,
+    )

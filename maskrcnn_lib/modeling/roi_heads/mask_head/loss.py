@@ -1,0 +1,20 @@
+"""What the mask head learns: the outline of the object in each region (Mask R-CNN, section 3)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from maskrcnn_lib.modeling.losses import LossSum
+
+
+def mask_loss(logits: Tensor, goal: Tensor, valid: Tensor) -> LossSum:
+    """Binary cross entropy of the masks, averaged over the pixels of each region.
+
+    Args:
+        logits: (K, M, M) of each region's class.
+        goal: (K, M, M) in 0..1.
+        valid: (K,) bool, which regions count.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits.float(), goal, reduction="none")
+    per_region = loss.mean(dim=(1, 2))
+    return LossSum(torch.where(valid, per_region, 0.0).sum(), valid.sum())

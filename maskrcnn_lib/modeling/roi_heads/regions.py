@@ -1,0 +1,158 @@
+"""The proposals that the heads learn from: matched with the ground truth and sampled."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskrcnn_lib.modeling.matcher import Matcher
+from maskrcnn_lib.modeling.outputs import Proposals
+from maskrcnn_lib.modeling.poolers import boxes_to_rois
+from maskrcnn_lib.modeling.sampling import (
+    IGNORED,
+    NEGATIVE,
+    POSITIVE,
+    random_keys,
+    sample_balanced,
+)
+from maskrcnn_lib.modeling.targets import Targets
+
+# Where the names of ground-truth boxes begin among those of the proposals. RPN anchors never have
+# names from here on, so that the draws of both stages are independent.
+PROPOSAL_IDS = 1 << 60
+GROUND_TRUTH_IDS = PROPOSAL_IDS + (1 << 32)
+
+
+class Regions(NamedTuple):
+    """Sampled regions of N images in S slots each: positives first, then background.
+
+    Attributes:
+        boxes: (N, S, 4) float32, xyxy in pixels.
+        labels: (N, S) int64, 0 is background.
+        matched: (N, S) int64, which object of the image; 0 where none.
+        valid: (N, S) bool, which slots are used; they come first.
+        most_positive: no image has more positives than this.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    matched: Tensor
+    valid: Tensor
+    most_positive: int
+
+
+class Rows(NamedTuple):
+    """Regions of all images one behind the other, K of them.
+
+    Attributes:
+        rois: (K, 5) float32: index of the image, then xyxy in pixels.
+        labels: (K,) int64, 0 is background.
+        matched: (K,) int64, which object of the image.
+        valid: (K,) bool; false for a row that only fills up.
+        positions: (K,) int64, which of the N * S slots, ascending.
+    """
+
+    rois: Tensor
+    labels: Tensor
+    matched: Tensor
+    valid: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class RegionSampler:
+    """Chooses the regions that the heads learn from.
+
+    Attributes:
+        matcher: gives each proposal an object or none.
+        batch_size: regions per image.
+        positive_fraction: largest share of regions with an object among them.
+    """
+
+    matcher: Matcher
+    batch_size: int = 512
+    positive_fraction: float = 0.25
+
+    @torch.no_grad()
+    def __call__(self, proposals: Proposals, targets: Targets) -> Regions:
+        """Returns a sample of the proposals and of the ground truth, which is proposed as well.
+
+        Args:
+            proposals: regions of N images.
+            targets: ground truth of the N images.
+        """
+        boxes = torch.cat((proposals.boxes, targets.boxes), dim=1)  # (N, R + G, 4)
+        valid = torch.cat((proposals.valid, targets.valid), dim=1)
+        matches = self.matcher.match_boxes(targets.boxes, boxes)  # (N, R + G)
+        kinds = torch.where(matches >= 0, POSITIVE, NEGATIVE)
+        ignored = (matches == Matcher.BETWEEN_THRESHOLDS) | ~valid
+        proposal_count, object_count = proposals.valid.shape[1], targets.valid.shape[1]
+        ids = torch.cat(
+            (
+                torch.arange(proposal_count, device=boxes.device) + PROPOSAL_IDS,
+                torch.arange(object_count, device=boxes.device) + GROUND_TRUTH_IDS,
+            )
+        )
+        sample = sample_balanced(
+            kinds.masked_fill(ignored, IGNORED),
+            random_keys(targets.seeds, ids),
+            batch_size=self.batch_size,
+            positive_fraction=self.positive_fraction,
+        )
+        matched = matches.gather(1, sample.indices).masked_fill(~sample.positive, 0)
+        labels = torch.zeros_like(matched)
+        if object_count:
+            labels = targets.labels.gather(1, matched).masked_fill(~sample.positive, 0)
+        return Regions(
+            boxes.gather(1, sample.indices[:, :, None].expand(-1, -1, 4)),
+            labels,
+            matched,
+            sample.valid,
+            min(int(self.batch_size * self.positive_fraction), labels.shape[1]),
+        )
+
+
+def all_rows(regions: Regions) -> Rows:
+    """All sampled regions."""
+    return _rows(regions, _positions(regions.valid), regions.valid)
+
+
+def positive_rows(regions: Regions) -> Rows:
+    """The regions with an object.
+
+    Where the number of rows is fixed (see ``_positions``), the positives of an image are repeated
+    to fill up, so that a norm over the batch sees nothing else.
+    """
+    slots = regions.labels.shape[1]
+    positive = regions.labels > 0
+    counts = positive.sum(dim=1, keepdim=True)
+    fill = torch.arange(regions.most_positive, device=positive.device)
+    wanted = fill < counts  # (N, most_positive)
+    if positive.device.type == "cpu":
+        return _rows(regions, _positions(positive), positive)
+    starts = torch.arange(len(positive), device=positive.device)[:, None] * slots
+    positions = (fill % counts.clamp(min=1) + starts).flatten()
+    return _rows(regions, positions, positive)._replace(valid=wanted.flatten())
+
+
+def _positions(valid: Tensor) -> Tensor:
+    """Which of the N * S slots are looked at.
+
+    On the CPU those that are used, at least one, so that each layer gets an input and a gradient.
+    On other devices all, because the host would have to wait for the device to know them.
+    """
+    if valid.device.type != "cpu":
+        return torch.arange(valid.numel(), device=valid.device)
+    positions = valid.flatten().nonzero().flatten()
+    return positions if len(positions) else torch.zeros(min(1, valid.numel()), dtype=torch.int64)
+
+
+def _rows(regions: Regions, positions: Tensor, valid: Tensor) -> Rows:
+    return Rows(
+        boxes_to_rois(regions.boxes)[positions],
+        regions.labels.flatten()[positions],
+        regions.matched.flatten()[positions],
+        valid.flatten()[positions],
+        positions,
+    )

@@ -1,0 +1,151 @@
+"""What the region proposal network learns: which anchors hold an object, and where exactly
+(Ren et al., Faster R-CNN, section 3.1.2)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.losses import LossSum, box_offsets_to, smooth_l1_where
+from maskrcnn_lib.modeling.matcher import Matcher
+from maskrcnn_lib.modeling.sampling import (
+    IGNORED,
+    NEGATIVE,
+    POSITIVE,
+    Sample,
+    random_keys,
+    sample_balanced,
+)
+from maskrcnn_lib.modeling.targets import Targets
+
+
+@dataclass(frozen=True)
+class RPNLearning:
+    """How the anchors of the loss are chosen and compared.
+
+    Attributes:
+        matcher: gives each anchor an object or none.
+        batch_size: anchors per image that the loss looks at.
+        positive_fraction: largest share of anchors with an object among them.
+        straddle: anchors that reach further beyond their image, in pixels, are left out; negative:
+            none is.
+        beta: difference at which the smooth-L1 loss of the offsets turns linear.
+    """
+
+    matcher: Matcher
+    batch_size: int = 256
+    positive_fraction: float = 0.5
+    straddle: float = 0.0
+    beta: float = 1 / 9
+
+
+def rpn_losses(
+    anchors: Tensor,
+    ids: Tensor,
+    objectness: Tensor,
+    offsets: Tensor,
+    image_sizes: Tensor,
+    targets: Targets,
+    *,
+    box_coder: BoxCoder,
+    learning: RPNLearning,
+) -> dict[str, LossSum]:
+    """Compares the network's output with the ground truth, on a sample of the anchors.
+
+    Args:
+        anchors: (A, 4) of all levels, xyxy in pixels.
+        ids: (A,) int64, names of the anchors (``anchor_ids``).
+        objectness: (N, A) logits.
+        offsets: (N, A, 4).
+        image_sizes: (N, 2) heights and widths without padding, in pixels.
+        targets: ground truth of the N images.
+        box_coder: turns boxes into offsets.
+        learning: which anchors, and how.
+
+    Returns:
+        ``loss_objectness``: binary cross entropy; ``loss_rpn_box_reg``: smooth L1 of the offsets of
+        the positives. Both count all sampled anchors.
+    """
+    sample, matches = sample_anchors(anchors, ids, image_sizes, targets, learning)
+    logits = objectness.gather(1, sample.indices).float()
+    objectness_loss = F.binary_cross_entropy_with_logits(
+        logits, sample.positive.float(), weight=sample.valid.float(), reduction="sum"
+    )
+    chosen = sample.indices[:, :, None].expand(-1, -1, 4)
+    matched = matches.gather(1, sample.indices).clamp(min=0)
+    goal = box_offsets_to(
+        targets.boxes, matched, anchors[sample.indices], sample.positive, box_coder
+    )
+    box_loss = smooth_l1_where(
+        offsets.gather(1, chosen).float(), goal, sample.positive, beta=learning.beta
+    )
+    count = sample.valid.sum()
+    return {
+        "loss_objectness": LossSum(objectness_loss, count),
+        "loss_rpn_box_reg": LossSum(box_loss, count),
+    }
+
+
+@torch.no_grad()
+def sample_anchors(
+    anchors: Tensor, ids: Tensor, image_sizes: Tensor, targets: Targets, learning: RPNLearning
+) -> tuple[Sample, Tensor]:
+    """The anchors of each image that the loss looks at, and (N, A) the objects of all anchors.
+
+    Arguments as for ``rpn_losses``.
+    """
+    matches = learning.matcher.match_boxes(targets.boxes, anchors)
+    labels = torch.where(matches >= 0, POSITIVE, NEGATIVE)
+    labels = labels.masked_fill(matches == Matcher.BETWEEN_THRESHOLDS, IGNORED)
+    if learning.straddle >= 0:
+        inside = anchors_inside(anchors, image_sizes, learning.straddle)
+        labels = labels.masked_fill(~inside, IGNORED)
+    sample = sample_balanced(
+        labels,
+        random_keys(targets.seeds, ids),
+        batch_size=learning.batch_size,
+        positive_fraction=learning.positive_fraction,
+    )
+    return sample, matches
+
+
+def anchors_inside(anchors: Tensor, image_sizes: Tensor, straddle: float) -> Tensor:
+    """(N, A) bool: which anchors reach at most ``straddle`` pixels beyond their image.
+
+    Right and below less than one pixel more is allowed, the width of maskrcnn-benchmark's last
+    pixel.
+
+    Args:
+        anchors: (A, 4) xyxy.
+        image_sizes: (N, 2) heights and widths.
+        straddle: pixels.
+    """
+    x1, y1, x2, y2 = anchors.unbind(-1)
+    height, width = image_sizes[:, :, None].unbind(1)  # (N, 1) each
+    limit = straddle + 1
+    return (x1 >= -straddle) & (y1 >= -straddle) & (x2 < width + limit) & (y2 < height + limit)
+
+
+@lru_cache(maxsize=32)
+def anchor_ids(
+    feature_shapes: tuple[tuple[int, int], ...], per_location: int, device: torch.device
+) -> Tensor:
+    """(A,) int64 names of all anchors, made of level, row, column and number in the cell.
+
+    An anchor keeps its name in a batch that is padded to another size.
+
+    Args:
+        feature_shapes: height and width of each level, each below 2^16.
+        per_location: anchors of a cell, below 2^8.
+        device: where the names are needed.
+    """
+    levels = []
+    for level, (height, width) in enumerate(feature_shapes):
+        rows = torch.arange(height, device=device)[:, None, None] << 24
+        columns = torch.arange(width, device=device)[:, None] << 8
+        numbers = torch.arange(per_location, device=device)
+        levels.append(((level << 40) + rows + columns + numbers).flatten())
+    return torch.cat(levels)

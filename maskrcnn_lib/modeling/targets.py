@@ -1,0 +1,138 @@
+"""The ground truth of a batch as padded tensors."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+
+Seeds = Tensor | Sequence[int]
+
+
+class Targets(NamedTuple):
+    """Objects of N images in G slots each; unused slots hold zeros.
+
+    A box of zeros overlaps nothing, so that unused slots need no care in matching.
+
+    Attributes:
+        boxes: (N, G, 4) float32, xyxy in pixels of the resized image.
+        labels: (N, G) int64, classes from 1.
+        valid: (N, G) bool, which slots are used; they come first.
+        seeds: (N,) int64, of the random choices made for each image.
+        masks: per image the masks of its objects, None where there are none.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    valid: Tensor
+    seeds: Tensor
+    masks: list[SegmentationMask] | None = None
+
+
+def batch_targets(
+    targets: Sequence[BoxList],
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    device: torch.device,
+    num_classes: int | None,
+    with_masks: bool,
+    seeds: Seeds | None = None,
+) -> Targets:
+    """Checks the ground truth of a batch and pads it to the fullest image.
+
+    Args:
+        targets: per image its objects, with field ``labels`` and, where asked for, ``masks``.
+        image_sizes: per image, height and width without padding, in pixels.
+        device: where the tensors are needed.
+        num_classes: classes with background, labels are 1 .. num_classes - 1; None for any.
+        with_masks: whether masks are needed.
+        seeds: one integer per image; None draws them from torch's global generator.
+
+    Raises:
+        ValueError: naming the image: numbers that do not fit, an image of another size, a box that
+            is not finite or has no area, a label out of range. Values are only looked at where they
+            are on the CPU.
+        KeyError: a field is missing.
+    """
+    if len(targets) != len(image_sizes):
+        raise ValueError(f"{len(targets)} targets for {len(image_sizes)} images")
+    fullest = max((len(target) for target in targets), default=0)
+    # Filled where the targets are, so that they move to another device in one piece.
+    home = targets[0].bbox.device if targets else device
+    boxes = torch.zeros((len(targets), fullest, 4), device=home)
+    labels = torch.zeros((len(targets), fullest), dtype=torch.int64, device=home)
+    masks = []
+    for index, (target, image_size) in enumerate(zip(targets, image_sizes, strict=True)):
+        target = target.convert("xyxy")
+        _check_target(index, target, image_size, num_classes=num_classes, with_masks=with_masks)
+        boxes[index, : len(target)] = target.bbox
+        labels[index, : len(target)] = target.get_field("labels")
+        if with_masks:
+            masks.append(target.get_field("masks"))
+    counts = torch.tensor([len(target) for target in targets], device=device)
+    valid = torch.arange(fullest, device=device) < counts[:, None]
+    seeds = _as_seeds(seeds, len(targets))
+    boxes, labels, seeds = (part.to(device, non_blocking=True) for part in (boxes, labels, seeds))
+    return Targets(boxes, labels, valid, seeds, masks if with_masks else None)
+
+
+def _as_seeds(seeds: Seeds | None, count: int) -> Tensor:
+    if seeds is None:
+        return torch.randint(torch.iinfo(torch.int64).max, (count,))
+    seeds = torch.as_tensor(seeds, dtype=torch.int64)
+    if seeds.shape != (count,):
+        raise ValueError(f"seeds must be {count} integers, one per image; got {tuple(seeds.shape)}")
+    return seeds
+
+
+def _check_target(
+    index: int,
+    target: BoxList,
+    image_size: tuple[int, int],
+    *,
+    num_classes: int | None,
+    with_masks: bool,
+) -> None:
+    height, width = image_size
+    if tuple(target.size) != (width, height):
+        raise ValueError(
+            f"target {index} is for an image of {target.size[0]} x {target.size[1]} (width x "
+            f"height), but image {index} has {width} x {height}; resize both together"
+        )
+    needed = ("labels", "masks") if with_masks else ("labels",)
+    for field in needed:
+        if not target.has_field(field):
+            raise KeyError(
+                f"target {index} has no field {field!r}, only {sorted(target.fields())}; training "
+                f"this model needs {' and '.join(needed)}"
+            )
+        if len(target.get_field(field)) != len(target):
+            raise ValueError(
+                f"target {index}: {len(target.get_field(field))} {field} for {len(target)} boxes"
+            )
+    _check_values(index, target, num_classes)
+
+
+def _check_values(index: int, target: BoxList, num_classes: int | None) -> None:
+    boxes, labels = target.bbox, target.get_field("labels")
+    if boxes.device.type == "cpu":
+        sides = boxes[:, 2:] - boxes[:, :2]
+        bad = ~(boxes.isfinite().all(dim=1) & (sides > 0).all(dim=1))
+        if bad.any():
+            which = int(bad.nonzero()[0])
+            raise ValueError(
+                f"target {index}: box {which} is {boxes[which].tolist()} (x1, y1, x2, y2), which "
+                "is not finite or has no area; remove it, for instance with clip_to_image()"
+            )
+    if labels.device.type == "cpu" and num_classes is not None:
+        bad = (labels < 1) | (labels >= num_classes)
+        if bad.any():
+            which = int(bad.nonzero()[0])
+            raise ValueError(
+                f"target {index}: label {int(labels[which])} of box {which} is not in 1.."
+                f"{num_classes - 1}; 0 is the background (MODEL.ROI_BOX_HEAD.NUM_CLASSES "
+                f"{num_classes} counts it)"
+            )
