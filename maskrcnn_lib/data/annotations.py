@@ -218,7 +218,8 @@ class _AnnotationChecker:
         if _are_numbers([area], 1) and area > 0:
             return
         annotation["area"] = mask.area if mask else annotation["bbox"][2] * annotation["bbox"][3]
-        self.add("repaired", "area computed", brief(area))
+        if area is not None:  # a file may leave it out
+            self.add("repaired", "area computed", brief(area))
 
     def _check_keypoints(self, annotation: dict[str, Any]) -> None:
         points = annotation.pop("keypoints", None)

@@ -4,6 +4,9 @@ from pathlib import Path
 
 _ORIENTATION_TAG = 0x0112  # of EXIF
 _QUARTER_TURNS = (5, 6, 7, 8)
+# Where Pillow keeps EXIF data that a PNG file has before its pixels; for such as come after them
+# it would decode the whole image.
+_PNG_EXIF = ("exif", "Raw profile type exif")
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
@@ -21,7 +24,8 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION_TAG) in _QUARTER_TURNS
+            in_header = image.format != "PNG" or any(key in image.info for key in _PNG_EXIF)
+            turned = in_header and image.getexif().get(_ORIENTATION_TAG) in _QUARTER_TURNS
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to be read safely: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -1,6 +1,7 @@
 """Cityscapes: per image a JSON file of polygons and a PNG of instance numbers."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,9 +181,9 @@ def split_instances(ids: np.ndarray) -> list[Instance]:
     numbers = ids[ys, xs]
     order = np.argsort(numbers, kind="stable")
     ys, xs, numbers = ys[order], xs[order], numbers[order]
-    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    bounds = [*np.flatnonzero(np.diff(numbers, prepend=-1)), len(numbers)]
     instances = []
-    for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
+    for start, end in pairwise(bounds):
         number = int(numbers[start])
         is_crowd = number < _PER_CLASS
         label_id = number if is_crowd else number // _PER_CLASS

@@ -145,7 +145,7 @@ def test_content_in_memory_serves_like_a_file(write, content):
 
 
 def test_findings_are_logged_once(write, content, caplog):
-    content["annotations"][0]["area"] = None
+    content["annotations"][0]["area"] = -1
     dataset = COCODataset(*write(content))
     for index in range(len(dataset)):
         dataset[index]
