@@ -3,6 +3,7 @@
 from pathlib import Path
 
 _ORIENTATION_TAG = 0x0112  # of EXIF
+_TIFF_WIDTH, _TIFF_LENGTH = 256, 257
 _QUARTER_TURNS = (5, 6, 7, 8)
 # Where Pillow keeps EXIF data that a PNG file has before its pixels; for such as come after them
 # it would decode the whole image.
@@ -24,10 +25,12 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
+            if image.format == "TIFF":  # some versions of Pillow have turned its size already
+                width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_LENGTH]
             in_header = image.format != "PNG" or any(key in image.info for key in _PNG_EXIF)
             turned = in_header and image.getexif().get(_ORIENTATION_TAG) in _QUARTER_TURNS
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to be read safely: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError) as error:
         raise ValueError(f"cannot read image {path}: {error}") from error
     return (height, width) if turned else (width, height)
