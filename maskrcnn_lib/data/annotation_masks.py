@@ -28,12 +28,17 @@ class CheckedMask(NamedTuple):
     Attributes:
         segmentation: list of flat polygons, or RLE with counts as str or list.
         box: x, y, width, height around it, in pixels, within the image.
-        area: in square pixels.
     """
 
     segmentation: list[list[float]] | dict[str, Any]
     box: tuple[float, float, float, float]
-    area: float
+
+    def area(self) -> float:
+        """In square pixels; where polygons overlap it counts twice."""
+        if isinstance(self.segmentation, list):
+            return sum(abs(_signed_area(polygon)) for polygon in self.segmentation)
+        height, width = self.segmentation["size"]
+        return float(read_runs(self.segmentation, (height, width))[1::2].sum())
 
 
 def check_segmentation(value: Any, size: tuple[int, int], add: Add) -> CheckedMask | None:
@@ -79,8 +84,7 @@ def _check_rle(rle: dict[str, Any], size: tuple[int, int], add: Add) -> CheckedM
     counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
     counts = counts if isinstance(counts, str) else runs.tolist()
     box = (float(x1), float(y1), float(x2 - x1), float(y2 - y1))
-    checked = {"size": [height, width], "counts": counts}
-    return CheckedMask(checked, box, float((ends - starts).sum()))
+    return CheckedMask({"size": [height, width], "counts": counts}, box)
 
 
 def _check_polygons(value: list[Any], size: tuple[int, int], add: Add) -> CheckedMask | None:
@@ -101,8 +105,7 @@ def _check_polygons(value: list[Any], size: tuple[int, int], add: Add) -> Checke
     if x2 <= x1 or y2 <= y1:
         add("dropped", "mask outside the image", brief(polygons[0]))
         return None
-    area = sum(abs(_signed_area(polygon)) for polygon in polygons)
-    return CheckedMask(polygons, (x1, y1, x2 - x1, y2 - y1), area)
+    return CheckedMask(polygons, (x1, y1, x2 - x1, y2 - y1))
 
 
 def _check_polygon(polygon: Any, add: Add) -> list[float] | None:
@@ -147,8 +150,9 @@ def _signed_area(polygon: Sequence[float]) -> float:
 
 def _is_flat(polygon: Sequence[float]) -> bool:
     """Whether all points lie on one line."""
-    if _signed_area(polygon) != 0:
-        return False
+    x, y = polygon[0], polygon[1]
+    if (polygon[2] - x) * (polygon[5] - y) != (polygon[4] - x) * (polygon[3] - y):
+        return False  # not even the first three
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
     points -= points[0]
     far = points[np.abs(points).max(axis=1).argmax()]

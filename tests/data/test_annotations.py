@@ -270,7 +270,7 @@ def test_box_and_area_of_run_lengths_agree_with_pycocotools(seed):
         bitmap[y : y + generator.integers(1, 31), x : x + generator.integers(1, 12)] = 1
     rle = coco_mask.encode(bitmap)
     mask = check_segmentation({**rle, "counts": rle["counts"].decode()}, (WIDTH, HEIGHT), print)
-    assert mask.area == coco_mask.area(rle)
+    assert mask.area() == coco_mask.area(rle)
     assert list(mask.box) == coco_mask.toBbox(rle).tolist()
 
 

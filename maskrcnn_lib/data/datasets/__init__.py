@@ -5,7 +5,12 @@ PIL image or an (H, W, 3) uint8 RGB array) and ``get_img_info(i)`` (a dict with 
 ``width``). ``categories`` (id -> name, in the order of the labels 1..K) is optional.
 """
 
-from maskrcnn_lib.data.datasets.build import build_dataset, build_train_dataset, check_num_classes
+from maskrcnn_lib.data.datasets.build import (
+    build_dataset,
+    build_train_dataset,
+    check_num_classes,
+    write_reports,
+)
 from maskrcnn_lib.data.datasets.cityscapes import CityScapesDataset
 from maskrcnn_lib.data.datasets.coco import COCODataset
 from maskrcnn_lib.data.datasets.concat import ConcatDataset
@@ -19,4 +24,5 @@ __all__ = [
     "build_dataset",
     "build_train_dataset",
     "check_num_classes",
+    "write_reports",
 ]

@@ -1,6 +1,7 @@
 """From names in a config to data sets."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from maskrcnn_lib.config.node import CfgNode
@@ -82,6 +83,22 @@ def build_train_dataset(cfg: CfgNode) -> Any:
         )
     check_num_classes(cfg, dataset)
     return dataset
+
+
+def write_reports(dataset: Any, directory: str | Path) -> list[Path]:
+    """Lists what the validation of training data found, in one CSV file per annotation file.
+
+    Args:
+        dataset: one data set or a ConcatDataset; parts without findings write nothing.
+        directory: gets ``annotations_0.csv``, ``annotations_1.csv``, ... by the part's number.
+    """
+    written = []
+    for number, part in enumerate(getattr(dataset, "datasets", [dataset])):
+        report = getattr(part, "report", None)
+        if report is not None and report.findings:
+            written.append(Path(directory) / f"annotations_{number}.csv")
+            report.write(written[-1])
+    return written
 
 
 def class_count(dataset: Any) -> int | None:

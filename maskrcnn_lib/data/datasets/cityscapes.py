@@ -122,7 +122,11 @@ class CityScapesDataset:
             mask = check_segmentation(polygons, size, add)
             if mask is not None:
                 annotation = {"image_id": self.ids[index], "category_id": LABEL_IDS[name]}
-                annotation |= {"iscrowd": int(is_crowd), "bbox": list(mask.box), "area": mask.area}
+                annotation |= {
+                    "iscrowd": int(is_crowd),
+                    "bbox": list(mask.box),
+                    "area": mask.area(),
+                }
                 result.append({**annotation, "segmentation": mask.segmentation})
         return result
 

@@ -13,6 +13,7 @@ from maskrcnn_lib.data.datasets import (
     build_dataset,
     build_train_dataset,
     check_num_classes,
+    write_reports,
 )
 
 
@@ -79,6 +80,14 @@ def test_disagreeing_number_of_keypoints_is_an_error(line):
     cfg = config("MODEL.KEYPOINT_ON", True)
     with pytest.raises(ValueError, match=r"KEYPOINT_HEAD\.NUM_CLASSES is 17.* have 4 keypoints"):
         check_num_classes(cfg, build_dataset(cfg, name))
+
+
+def test_findings_of_each_part_are_written_to_a_file(line, tmp_path):
+    names = [line("good", ["cat"]), line("bad", ["cat"], area=-1)]
+    dataset = build_train_dataset(config("DATASETS.TRAIN", tuple(names)))
+    assert write_reports(dataset, tmp_path) == [tmp_path / "annotations_1.csv"]
+    assert "area computed" in (tmp_path / "annotations_1.csv").read_text()
+    assert write_reports([1, 2], tmp_path) == []
 
 
 def test_set_of_a_user_that_names_no_classes_is_not_checked():
