@@ -44,6 +44,11 @@ def mean_losses(sums: dict[str, LossSum]) -> dict[str, Tensor]:
     }
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32 where they come in half precision: losses are computed in full."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def box_offsets_to(
     objects: Tensor, matched: Tensor, references: Tensor, wanted: Tensor, box_coder: BoxCoder
 ) -> Tensor:

@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.losses import LossSum, box_offsets_to, smooth_l1_where
+from maskrcnn_lib.modeling.losses import (
+    LossSum,
+    at_least_float32,
+    box_offsets_to,
+    smooth_l1_where,
+)
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.sampling import (
     IGNORED,
@@ -70,9 +75,9 @@ def rpn_losses(
         the positives. Both count all sampled anchors.
     """
     sample, matches = sample_anchors(anchors, ids, image_sizes, targets, learning)
-    logits = objectness.gather(1, sample.indices).float()
+    logits = at_least_float32(objectness.gather(1, sample.indices))
     objectness_loss = F.binary_cross_entropy_with_logits(
-        logits, sample.positive.float(), weight=sample.valid.float(), reduction="sum"
+        logits, sample.positive.to(logits), weight=sample.valid.to(logits), reduction="sum"
     )
     chosen = sample.indices[:, :, None].expand(-1, -1, 4)
     matched = matches.gather(1, sample.indices).clamp(min=0)
@@ -80,7 +85,7 @@ def rpn_losses(
         targets.boxes, matched, anchors[sample.indices], sample.positive, box_coder
     )
     box_loss = smooth_l1_where(
-        offsets.gather(1, chosen).float(), goal, sample.positive, beta=learning.beta
+        at_least_float32(offsets.gather(1, chosen)), goal, sample.positive, beta=learning.beta
     )
     count = sample.valid.sum()
     return {

@@ -6,7 +6,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.losses import LossSum, box_offsets_to, smooth_l1_where
+from maskrcnn_lib.modeling.losses import (
+    LossSum,
+    at_least_float32,
+    box_offsets_to,
+    smooth_l1_where,
+)
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
 
@@ -39,7 +44,7 @@ def box_losses(
     """
     labels = torch.where(rows.valid, rows.labels, _NO_LABEL)
     classifier_loss = F.cross_entropy(
-        class_logits.float(), labels, ignore_index=_NO_LABEL, reduction="sum"
+        at_least_float32(class_logits), labels, ignore_index=_NO_LABEL, reduction="sum"
     )
     positive = rows.valid & (rows.labels > 0)
     goal = box_offsets_to(
@@ -50,7 +55,7 @@ def box_losses(
         box_coder,
     )[0]
     box_loss = smooth_l1_where(
-        _of_class(box_offsets, rows.labels, class_logits.shape[1]).float(),
+        at_least_float32(_of_class(box_offsets, rows.labels, class_logits.shape[1])),
         goal,
         positive,
         beta=beta,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_lib.modeling.losses import LossSum
+from maskrcnn_lib.modeling.losses import LossSum, at_least_float32
 
 
 def mask_loss(logits: Tensor, goal: Tensor, valid: Tensor) -> LossSum:
@@ -15,6 +15,7 @@ def mask_loss(logits: Tensor, goal: Tensor, valid: Tensor) -> LossSum:
         goal: (K, M, M) in 0..1.
         valid: (K,) bool, which regions count.
     """
-    loss = F.binary_cross_entropy_with_logits(logits.float(), goal, reduction="none")
+    logits = at_least_float32(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, goal.to(logits), reduction="none")
     per_region = loss.mean(dim=(1, 2))
     return LossSum(torch.where(valid, per_region, 0.0).sum(), valid.sum())
