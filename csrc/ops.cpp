@@ -40,4 +40,10 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
       "masks_to_rle(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, "
       "bool aligned) -> (Tensor runs, Tensor offsets)");
   m.def("compress_rle(Tensor runs, Tensor offsets) -> (Tensor characters, Tensor offsets)");
+
+  // What mask heads learn: each RoI's instance, cut out by the RoI, in size x size cells.
+  m.def(
+      "polygon_mask_targets(Tensor points, Tensor polygon_offsets, Tensor instance_offsets, "
+      "Tensor boxes, Tensor instances, int size) -> Tensor");
+  m.def("bitmap_mask_targets(Tensor bitmaps, Tensor boxes, Tensor instances, int size) -> Tensor");
 }

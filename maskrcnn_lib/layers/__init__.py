@@ -6,6 +6,7 @@ use of an operator.
 """
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.mask_targets import bitmap_mask_targets, polygon_mask_targets
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
 from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
 from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
@@ -21,11 +22,13 @@ __all__ = [
     "ROIAlign",
     "batched_nms",
     "batched_nms_fixed",
+    "bitmap_mask_targets",
     "interpolate",
     "masks_to_rle",
     "multilevel_roi_align",
     "nms",
     "paste_masks",
+    "polygon_mask_targets",
     "roi_align",
     "smooth_l1_loss",
 ]

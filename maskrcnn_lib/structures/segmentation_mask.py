@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskrcnn_lib.structures.flat_polygons import FlatPolygons
 from maskrcnn_lib.structures.instances import (
     FLIP_LEFT_RIGHT,
     Index,
@@ -89,6 +90,11 @@ class PolygonList:
         ends = np.cumsum([n for counts in self.counts for n in counts])
         flat = iter(np.split(self.points.numpy(), ends[:-1]))
         return [[next(flat) for _ in counts] for counts in self.counts]
+
+    @cached_property
+    def flat(self) -> FlatPolygons:
+        """All polygons in three tensors; made once per object."""
+        return FlatPolygons.from_counts(self.points, self.counts)
 
     @property
     def polygons(self) -> list[PolygonInstance]:
@@ -349,6 +355,20 @@ class SegmentationMask:
     def get_mask_tensor(self) -> Tensor:
         """(N, H, W) bool, also for N = 1 (where maskrcnn-benchmark dropped the dimension)."""
         return self.instances.get_mask_tensor()
+
+    def flat_polygons(self) -> FlatPolygons:
+        """All polygons in three tensors on the CPU, for ``layers.polygon_mask_targets``.
+
+        Made once per object, and shared: do not change them.
+
+        Raises:
+            ValueError: the masks are bitmaps; ``layers.bitmap_mask_targets`` takes those.
+        """
+        if not isinstance(self.instances, PolygonList):
+            raise ValueError(
+                "masks of mode 'mask' have no polygons: use get_mask_tensor(), or convert('poly')"
+            )
+        return self.instances.flat
 
     @classmethod
     def cat(cls, parts: "Sequence[SegmentationMask]") -> "SegmentationMask":

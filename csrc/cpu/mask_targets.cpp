@@ -1,0 +1,189 @@
+// Mask targets of RoIs on the CPU: polygons or bitmaps straight into the RoIs' grids.
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "common/bitmap_window.h"
+#include "common/mask_target_inputs.h"
+#include "common/parallel.h"
+#include "common/polygon_grid.h"
+
+namespace {
+
+using maskrcnn::Bitmap;
+using maskrcnn::GridPoint;
+using maskrcnn::GridWindow;
+using maskrcnn::kLargestTarget;
+using maskrcnn::PolygonInputs;
+using maskrcnn::TargetRois;
+using maskrcnn::WindowAxis;
+using maskrcnn::WindowSample;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+constexpr int64_t kRoisPerPiece = 8;
+
+// A grid of bits. Rows are words, bit c of which is column c.
+class BitGrid {
+ public:
+  explicit BitGrid(int32_t size) : size_(size), words_((size + kBits - 1) / kBits) { clear(); }
+
+  void clear() { std::fill_n(bits_, size_ * words_, uint64_t{0}); }
+
+  void toggle(int32_t row, int32_t column) {
+    bits_[row * words_ + column / kBits] ^= uint64_t{1} << (column % kBits);
+  }
+
+  // Adds what `changes` encloses: its bits say from which rows on columns change sides.
+  void unite(const BitGrid& changes) {
+    uint64_t inside[kMostWords] = {};
+    for (int32_t row = 0; row < size_; ++row) {
+      for (int32_t word = 0; word < words_; ++word) {
+        inside[word] ^= changes.bits_[row * words_ + word];
+        bits_[row * words_ + word] |= inside[word];
+      }
+    }
+  }
+
+  void write(bool* cells) const {
+    for (int32_t row = 0; row < size_; ++row, cells += size_) {
+      for (int32_t column = 0; column < size_; ++column) {
+        cells[column] = bits_[row * words_ + column / kBits] >> (column % kBits) & 1;
+      }
+    }
+  }
+
+ private:
+  static constexpr int32_t kBits = 64;
+  static constexpr int32_t kMostWords = kLargestTarget / kBits;
+
+  int32_t size_, words_;
+  uint64_t bits_[kLargestTarget * kMostWords];  // of which size * words are used
+};
+
+// Marks in `changes`, which is clear, the crossings of a closed outline with the columns of the
+// grid; returns whether there are any.
+bool cross_outline(const double* points, int64_t count, const GridWindow& window, int32_t size,
+                   BitGrid& changes) {
+  if (count == 0) return false;
+  bool any = false;
+  GridPoint previous = window.place(points + 2 * (count - 1));
+  for (int64_t i = 0; i < count; ++i) {
+    const GridPoint point = window.place(points + 2 * i);
+    maskrcnn::cross_columns(previous, point, size, [&](int32_t row, int32_t column) {
+      changes.toggle(row, column);
+      any = true;
+    });
+    previous = point;
+  }
+  return any;
+}
+
+void check_ascending(const Tensor& offsets, int64_t last, const char* name, const char* counted) {
+  const auto* values = offsets.const_data_ptr<int64_t>();
+  const int64_t count = offsets.size(0);
+  STD_TORCH_CHECK(
+      values[0] >= 0 && values[count - 1] <= last && std::is_sorted(values, values + count), name,
+      " must ascend from 0 or more to at most ", last, ", the number of ", counted);
+}
+
+void check_values(const TargetRois& rois, int64_t instance_count) {
+  const auto* boxes = rois.boxes.const_data_ptr<double>();
+  const auto* instances = rois.instances.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < rois.count * 4; ++i) {
+    STD_TORCH_CHECK(boxes[i] - boxes[i] == 0, "boxes must be finite, but coordinate ", i % 4,
+                    " of box ", i / 4, " is ", boxes[i]);
+  }
+  for (int64_t i = 0; i < rois.count; ++i) {
+    STD_TORCH_CHECK(instances[i] < instance_count, "instances must be below ", instance_count,
+                    ", the number of instances, but entry ", i, " is ", instances[i]);
+  }
+}
+
+void check_values(const PolygonInputs& polygons) {
+  check_ascending(polygons.polygon_offsets, polygons.point_count, "polygon_offsets", "points");
+  check_ascending(polygons.instance_offsets, polygons.polygon_count, "instance_offsets",
+                  "polygons");
+  const auto* points = polygons.points.const_data_ptr<double>();
+  for (int64_t i = 0; i < polygons.point_count * 2; ++i) {
+    STD_TORCH_CHECK(points[i] - points[i] == 0, "points must be finite, but point ", i / 2,
+                    " is not");
+  }
+}
+
+// Calls draw(instance, box, cells) for every RoI that has an instance; the others' cells are false.
+template <typename Draw>
+Tensor draw_targets(const TargetRois& rois, const Draw& draw) {
+  const int64_t area = int64_t{rois.size} * rois.size;
+  const Tensor result =
+      torch::stable::new_empty(rois.boxes, {rois.count, rois.size, rois.size}, ScalarType::Bool);
+  auto* cells = static_cast<bool*>(result.mutable_data_ptr());
+  const auto* boxes = rois.boxes.const_data_ptr<double>();
+  const auto* instances = rois.instances.const_data_ptr<int64_t>();
+  maskrcnn::for_each_piece(rois.count, kRoisPerPiece, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (instances[i] < 0) {
+        std::memset(cells + i * area, 0, static_cast<size_t>(area));
+      } else {
+        draw(instances[i], boxes + 4 * i, cells + i * area);
+      }
+    }
+  });
+  return result;
+}
+
+Tensor polygon_mask_targets(const Tensor& points, const Tensor& polygon_offsets,
+                            const Tensor& instance_offsets, const Tensor& boxes,
+                            const Tensor& instances, int64_t size) {
+  const PolygonInputs polygons =
+      maskrcnn::check_polygons(points, polygon_offsets, instance_offsets);
+  const TargetRois rois = maskrcnn::check_rois(boxes, instances, points, size);
+  check_values(polygons);
+  check_values(rois, polygons.instance_count);
+  const auto* xy = polygons.points.const_data_ptr<double>();
+  const auto* polygon_begin = polygons.polygon_offsets.const_data_ptr<int64_t>();
+  const auto* instance_begin = polygons.instance_offsets.const_data_ptr<int64_t>();
+  return draw_targets(rois, [&](int64_t instance, const double* box, bool* cells) {
+    const GridWindow window(box, rois.size);
+    BitGrid covered(rois.size), changes(rois.size);
+    for (int64_t i = instance_begin[instance]; i < instance_begin[instance + 1]; ++i) {
+      const int64_t first = polygon_begin[i];
+      const int64_t count = polygon_begin[i + 1] - first;
+      if (!cross_outline(xy + 2 * first, count, window, rois.size, changes)) continue;
+      covered.unite(changes);
+      changes.clear();
+    }
+    covered.write(cells);
+  });
+}
+
+Tensor bitmap_mask_targets(const Tensor& bitmaps, const Tensor& boxes, const Tensor& instances,
+                           int64_t size) {
+  const Tensor masks = maskrcnn::check_bitmaps(bitmaps);
+  const TargetRois rois = maskrcnn::check_rois(boxes, instances, bitmaps, size);
+  check_values(rois, masks.size(0));
+  const auto* pixels = static_cast<const bool*>(masks.const_data_ptr());
+  const int64_t height = masks.size(1), width = masks.size(2);
+  return draw_targets(rois, [&](int64_t instance, const double* box, bool* cells) {
+    const Bitmap bitmap{pixels + instance * height * width, height, width};
+    const WindowAxis rows(box[1], box[3], rois.size), columns(box[0], box[2], rois.size);
+    WindowSample across[kLargestTarget];
+    for (int32_t x = 0; x < rois.size; ++x) across[x] = columns.sample(x);
+    for (int32_t y = 0; y < rois.size; ++y) {
+      const WindowSample along = rows.sample(y);
+      for (int32_t x = 0; x < rois.size; ++x) *cells++ = bitmap.inside(along, across[x]);
+    }
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(maskrcnn, CPU, m) {
+  m.impl("polygon_mask_targets", TORCH_BOX(&polygon_mask_targets));
+  m.impl("bitmap_mask_targets", TORCH_BOX(&bitmap_mask_targets));
+}

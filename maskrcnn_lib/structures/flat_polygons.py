@@ -1,0 +1,59 @@
+"""Polygons of many objects in three tensors, as the operators take them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class FlatPolygons(NamedTuple):
+    """Polygons of G objects, Q in all, with P points in all.
+
+    Its three tensors are the first arguments of ``layers.polygon_mask_targets``.
+
+    Attributes:
+        points: (P, 2) float64, x and y in pixels, one polygon after another.
+        polygon_offsets: (Q + 1,) int64; polygon q has the points from entry q to entry q + 1.
+        instance_offsets: (G + 1,) int64; object g has the polygons from entry g to entry g + 1.
+    """
+
+    points: Tensor
+    polygon_offsets: Tensor
+    instance_offsets: Tensor
+
+    @classmethod
+    def from_counts(cls, points: Tensor, counts: Sequence[Sequence[int]]) -> "FlatPolygons":
+        """Flat polygons from the number of points of each polygon of each object."""
+        polygon_sizes = [count for instance in counts for count in instance]
+        return cls(points, _offsets(polygon_sizes), _offsets([len(c) for c in counts]))
+
+    @classmethod
+    def cat(cls, parts: "Sequence[FlatPolygons]") -> "FlatPolygons":
+        """The objects of several images, one image after another.
+
+        Object g of image i becomes object g + (number of objects of the images before i).
+        """
+        if not parts:
+            return cls.from_counts(torch.zeros((0, 2), dtype=torch.float64), [])
+        polygon_sizes = torch.cat([part.polygon_offsets.diff() for part in parts])
+        instance_sizes = torch.cat([part.instance_offsets.diff() for part in parts])
+        points = torch.cat([part.points for part in parts])
+        return cls(points, _running_total(polygon_sizes), _running_total(instance_sizes))
+
+    @property
+    def count(self) -> int:
+        """G, the number of objects."""
+        return len(self.instance_offsets) - 1
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "FlatPolygons":
+        """The same on ``device``."""
+        return FlatPolygons(*(part.to(device, non_blocking=non_blocking) for part in self))
+
+
+def _offsets(sizes: Sequence[int]) -> Tensor:
+    return _running_total(torch.tensor(sizes, dtype=torch.int64))
+
+
+def _running_total(sizes: Tensor) -> Tensor:
+    return torch.nn.functional.pad(sizes.cumsum(dim=0), (1, 0))

@@ -1,0 +1,438 @@
+"""Mask targets against pycocotools, torch's interpolation and SegmentationMask."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from torch.nn import functional as F
+
+from maskrcnn_lib.layers import bitmap_mask_targets, polygon_mask_targets
+from maskrcnn_lib.layers._library import ops_available
+from maskrcnn_lib.structures.flat_polygons import FlatPolygons
+from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+
+needs_ops = pytest.mark.skipif(not ops_available(), reason="the compiled operators are not built")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+both_ways = pytest.mark.parametrize("compiled", [True, False])
+# Another order of the same float32 operations moves an interpolated value by some 1e-7.
+NEAR_HALF = 1e-5
+SIZES = (14, 28, 56, 1, 7, 65)
+
+
+def without_ops(monkeypatch):
+    module = importlib.import_module("maskrcnn_lib.layers.mask_targets")
+    monkeypatch.setattr(module, "_compiled", lambda tensor: False)
+
+
+def random_boxes(n, rng):
+    """Whole and fractional edges, narrower than a pixel and as wide as an image: float32."""
+    extent = rng.uniform(0, 1, (n, 2)) ** 2 * 300
+    corner = rng.uniform(0, 300, (n, 2))
+    extent[0::3], corner[0::3] = extent[0::3].round(), corner[0::3].round()
+    extent[1::31, 0] = 0
+    return np.concatenate([corner, corner + extent], axis=1).astype(np.float32)
+
+
+def random_polygon(kind, box, size, rng):
+    """A polygon near a box, mostly crossing itself: (K, 2) float64. There are 12 kinds."""
+    corner, extent = box[:2].astype(np.float64), np.maximum(box[2:] - box[:2], 1.0)
+    count = int(rng.integers(3, 12))
+    centre = rng.uniform(-0.2, 1.2, 2)
+    spread = rng.choice([0.02, 0.3, 1.0, 5.0])
+    relative = centre + rng.normal(size=(count, 2)) * spread
+    angles = np.sort(rng.uniform(0, 2 * np.pi, count))
+    cell = 1 / size
+    if kind == 0:  # does not cross itself
+        relative = centre + spread * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    elif kind == 1:  # smaller than a cell
+        relative = centre + rng.normal(size=(count, 2)) * cell * 0.3
+    elif kind == 2:  # each point twice
+        relative = np.repeat(relative, 2, axis=0)
+    elif kind == 3:  # one point
+        relative[:] = centre
+    elif kind == 4:  # no area
+        relative[:, rng.integers(2)] = centre[0]
+    elif kind == 5:  # huge
+        relative = centre + (relative - centre) * 100
+    elif kind == 6:  # outside
+        relative += rng.choice([-30, 30], 2)
+    elif kind == 7:  # on the fine grid, where rounding has ties
+        relative = rng.integers(-5, 5 * size + 5, (count, 2)) * cell / 5
+    elif kind == 8:  # edges along the window's and through its corners
+        relative = rng.integers(-2, 5, (count, 2)) / 2
+    elif kind == 9:  # along both axes
+        relative[1::2, 0] = relative[: count // 2 * 2 : 2, 0]
+    points = corner + relative * extent
+    return points.round() if kind == 10 else points  # kind 11: as drawn
+
+
+def random_problem(seed, n, size):
+    """n instances of one to three polygons, and a box for each."""
+    rng = np.random.default_rng((seed, size))
+    boxes = random_boxes(n, rng)
+    instances = [
+        [random_polygon(i % 12, box, size, rng) for _ in range(rng.integers(1, 4))]
+        for i, box in enumerate(boxes)
+    ]
+    return flatten(instances), torch.from_numpy(boxes), torch.arange(n)
+
+
+def flatten(instances):
+    points = np.concatenate([polygon for instance in instances for polygon in instance])
+    counts = [[len(polygon) for polygon in instance] for instance in instances]
+    return FlatPolygons.from_counts(torch.from_numpy(points), counts)
+
+
+def coco_targets(flat, boxes, size):
+    """What pycocotools gives for the polygons in the grids of their boxes: instance i in box i."""
+    points, starts, bounds = (part.numpy() for part in flat)
+    result = []
+    for i, box in enumerate(boxes.double().numpy()):
+        scale = size / np.maximum(box[2:] - box[:2], 1)
+        polygons = [
+            ((points[starts[p] : starts[p + 1]] - box[:2]) * scale).reshape(-1).tolist()
+            for p in range(bounds[i], bounds[i + 1])
+        ]
+        result.append(coco_mask.merge(coco_mask.frPyObjects(polygons, size, size)))
+    return torch.from_numpy(coco_mask.decode(result)).permute(2, 0, 1) > 0
+
+
+def random_bitmaps(seed, n):
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    height, width = ((50, 70), (1, 30), (33, 2), (120, 90))[seed % 4]
+    coarse = torch.randn(n, 1, 6, 6, generator=generator)
+    bitmaps = F.interpolate(coarse, (height, width), mode="bilinear")[:, 0] > 0
+    bitmaps[0::5] = torch.rand(len(bitmaps[0::5]), height, width, generator=generator) > 0.5
+    corner = rng.uniform(-0.3, 1, (3 * n, 2)) * (width, height)
+    corner[0::4] = corner[0::4].round()
+    extent = rng.uniform(0, 1, (3 * n, 2)) ** 2 * (width, height) * 1.5 + 0.1
+    boxes = torch.from_numpy(np.concatenate([corner, corner + extent], axis=1)).float()
+    return bitmaps, boxes, torch.from_numpy(rng.integers(0, n, 3 * n))
+
+
+def test_ten_thousand_polygons_equal_pycocotools_pixel_for_pixel():
+    polygons = drawn = 0
+    for size in SIZES:
+        flat, boxes, instances = random_problem(0, 1000, size)
+        targets = polygon_mask_targets(*flat, boxes, instances, size)
+        assert torch.equal(targets, coco_targets(flat, boxes, size))
+        polygons += len(flat.polygon_offsets) - 1
+        drawn += int((targets.any(dim=(1, 2)) & ~targets.all(dim=(1, 2))).sum())
+    assert polygons > 10_000
+    assert drawn > 2000
+
+
+@needs_ops
+def test_polygon_operator_gives_the_bits_of_the_definition(monkeypatch):
+    problems = [(*random_problem(1, 48, size), size) for size in SIZES]
+    answers = [polygon_mask_targets(*flat, *rois) for flat, *rois in problems]
+    without_ops(monkeypatch)
+    for (flat, *rois), answer in zip(problems, answers, strict=True):
+        assert torch.equal(polygon_mask_targets(*flat, *rois), answer)
+
+
+@needs_ops
+@pytest.mark.parametrize("reach", [1e7, 1e9, 1e12, 1e30])
+def test_points_beyond_all_bounds_are_drawn_as_defined(reach, monkeypatch):
+    """Further away than pycocotools has numbers for."""
+    rng = np.random.default_rng(0)
+    polygons = [[rng.normal(size=(7, 2)) * reach] for _ in range(60)]
+    flat = flatten([*polygons, [np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * reach]])
+    boxes = torch.from_numpy(random_boxes(61, rng))
+    answer = polygon_mask_targets(*flat, boxes, torch.arange(61), 28)
+    assert answer[-1].all() and answer[:-1].any() and not answer.all()
+    without_ops(monkeypatch)
+    assert torch.equal(polygon_mask_targets(*flat, boxes, torch.arange(61), 28), answer)
+
+
+@both_ways
+def test_polygon_targets_are_those_of_cropped_and_resized_masks(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
+    flat, boxes, instances = random_problem(2, 36, 28)
+    boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 2)
+    starts, bounds = flat.polygon_offsets.tolist(), flat.instance_offsets.tolist()
+    masks = SegmentationMask(
+        [
+            [flat.points[starts[p] : starts[p + 1]] for p in range(bounds[i], bounds[i + 1])]
+            for i in range(36)
+        ],
+        (600, 600),
+    )
+    expected = [
+        masks[i].crop(box).resize((28, 28)).get_mask_tensor()[0] for i, box in enumerate(boxes)
+    ]
+    targets = polygon_mask_targets(*masks.flat_polygons(), boxes, instances, 28)
+    assert torch.equal(targets, torch.stack(expected))
+
+
+@both_ways
+def test_bitmap_targets_are_those_of_cropped_and_resized_bitmaps(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
+    clear_cells = 0
+    for seed in range(12):
+        size = SIZES[seed % len(SIZES)]
+        bitmaps, boxes, instances = random_bitmaps(seed, 20)
+        height, width = bitmaps.shape[1:]
+        masks = SegmentationMask(bitmaps, (width, height), mode="mask")
+        targets = bitmap_mask_targets(bitmaps, boxes, instances, size)
+        for target, box, instance in zip(targets, boxes, instances, strict=True):
+            window = masks[int(instance)].crop(box).get_mask_tensor()[None].float()
+            soft = F.interpolate(window, (size, size), mode="bilinear")[0, 0]
+            clear = (soft - 0.5).abs() > NEAR_HALF
+            assert torch.equal(target[clear], (soft >= 0.5)[clear])
+            clear_cells += int(clear.sum())
+    assert clear_cells > 0.95 * 12 * 60 * np.mean(np.square(SIZES))
+
+
+@needs_ops
+def test_bitmap_operator_gives_the_bits_of_the_definition(monkeypatch):
+    problems = [(*random_bitmaps(seed, 20), SIZES[seed % len(SIZES)]) for seed in range(12)]
+    problems[0][1][:5] *= 1e9
+    answers = [bitmap_mask_targets(*problem) for problem in problems]
+    assert all(answer.any() for answer in answers)
+    without_ops(monkeypatch)
+    for problem, answer in zip(problems, answers, strict=True):
+        assert torch.equal(bitmap_mask_targets(*problem), answer)
+
+
+def test_whole_pixels_are_copied():
+    bitmaps, _, _ = random_bitmaps(0, 3)
+    boxes = torch.tensor([[10.0, 20, 38, 48], [9.6, 19.5, 38.4, 48.4]])
+    targets = bitmap_mask_targets(bitmaps, boxes, torch.tensor([2, 0]), 28)
+    assert torch.equal(targets, bitmaps[[2, 0], 20:48, 10:38])
+
+
+@both_ways
+def test_square_is_drawn_where_it_lies_in_the_box(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
+    flat = flatten([[np.array([[4.0, 6], [12, 6], [12, 10], [4, 10]])]])
+    boxes = torch.tensor([[0.0, 4, 16, 12], [4, 6, 12, 10], [12, 6, 20, 10]])
+    targets = polygon_mask_targets(*flat, boxes, torch.zeros(3, dtype=torch.int64), 8)
+    expected = torch.zeros(3, 8, 8, dtype=torch.bool)
+    expected[0, 2:6, 2:6] = True
+    expected[1] = True
+    assert torch.equal(targets, expected)
+
+
+@both_ways
+def test_boxes_below_a_pixel_count_as_a_pixel(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
+    flat = flatten([[np.array([[5.0, 5], [5.5, 5], [5.5, 9], [5, 9]])]])
+    bitmaps = torch.zeros(1, 12, 12, dtype=torch.bool)
+    bitmaps[0, 5:9, 5] = True
+    boxes = torch.tensor([[5.0, 5, 5, 9], [5, 5, 5.25, 9], [5, 5, 6, 9]])
+    none = torch.zeros(3, dtype=torch.int64)
+    for targets, filled in (
+        (polygon_mask_targets(*flat, boxes, none, 14), 7),
+        (bitmap_mask_targets(bitmaps, boxes, none, 14), 14),
+    ):
+        assert (targets == targets[2]).all()
+        assert targets[2, :, :filled].all() and not targets[2, :, filled:].any()
+
+
+@both_ways
+def test_rois_without_object_and_objects_without_polygons_are_empty(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
+    square = np.array([[0.0, 0], [9, 0], [9, 9], [0, 9]])
+    flat = flatten([[square], [], [square[:0], square[:1], square[:2], square], [square[:2]]])
+    boxes = torch.tensor([[0.0, 0, 9, 9]]).expand(6, 4)
+    instances = torch.tensor([-1, 0, 1, 2, 3, -7])
+    filled = polygon_mask_targets(*flat, boxes, instances, 5).all(dim=(1, 2))
+    assert filled.tolist() == [False, True, False, True, False, False]
+    assert not polygon_mask_targets(*flat, boxes, instances, 5)[~filled].any()
+    bitmaps = torch.ones(4, 9, 9, dtype=torch.bool)
+    bitmaps[[1, 3]] = False
+    assert bitmap_mask_targets(bitmaps, boxes, instances, 5).all(dim=(1, 2)).equal(filled)
+    assert not bitmap_mask_targets(bitmaps, boxes, instances, 5)[~filled].any()
+    nothing, none = FlatPolygons.cat([]), torch.full((6,), -1)
+    assert not polygon_mask_targets(*nothing, boxes, none, 5).any()
+    assert not bitmap_mask_targets(bitmaps[:0], boxes, none, 5).any()
+    assert not bitmap_mask_targets(bitmaps[:, :0], boxes, instances, 5).any()
+    assert polygon_mask_targets(*flat, boxes[:0], instances[:0], 5).shape == (0, 5, 5)
+    assert bitmap_mask_targets(bitmaps, boxes[:0], instances[:0], 5).shape == (0, 5, 5)
+
+
+def test_rois_share_instances_in_any_order():
+    flat, boxes, instances = random_problem(3, 24, 28)
+    order = torch.from_numpy(np.random.default_rng(0).integers(0, 24, 100))
+    expected = polygon_mask_targets(*flat, boxes, instances, 28)[order]
+    assert torch.equal(polygon_mask_targets(*flat, boxes[order], instances[order], 28), expected)
+
+
+def test_threads_do_not_change_the_result():
+    flat, boxes, instances = random_problem(4, 200, 28)
+    bitmaps, windows, owners = random_bitmaps(0, 40)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(
+            (
+                polygon_mask_targets(*flat, boxes, instances, 28),
+                bitmap_mask_targets(bitmaps, windows, owners, 28),
+            )
+        )
+    torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+def test_layout_and_precision_of_boxes_do_not_matter():
+    flat, boxes, instances = random_problem(5, 24, 28)
+    expected = polygon_mask_targets(*flat, boxes, instances, 28)
+    turned = boxes.t().contiguous().t()
+    points = flat.points.t().contiguous().t()
+    strided = FlatPolygons(points, *flat[1:])
+    assert torch.equal(polygon_mask_targets(*strided, turned, instances, 28), expected)
+    assert torch.equal(polygon_mask_targets(*flat, boxes.double(), instances, 28), expected)
+    half = boxes.bfloat16()
+    expected = polygon_mask_targets(*flat, half.double(), instances, 28)
+    assert torch.equal(polygon_mask_targets(*flat, half, instances, 28), expected)
+    bitmaps, windows, owners = random_bitmaps(0, 10)
+    expected = bitmap_mask_targets(bitmaps, windows, owners, 14)
+    turned = bitmaps.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(bitmap_mask_targets(turned, windows.double(), owners, 14), expected)
+
+
+def wrong_polygon_calls():
+    flat, boxes, instances = random_problem(0, 12, 14)
+    points, starts, bounds = flat
+    return {
+        "points must have shape": (points[:, :1], starts, bounds, boxes, instances, 14),
+        "points must be finite, but point 0 is": (points / 0, starts, bounds, boxes, instances, 14),
+        "polygon_offsets must ascend": (points, starts.flip(0), bounds, boxes, instances, 14),
+        "polygon_offsets must ascend from 0": (points, starts - 1, bounds, boxes, instances, 14),
+        "instance_offsets must ascend": (points, starts, bounds + 1, boxes, instances, 14),
+        "instance_offsets must be one-dim": (points, starts, bounds[:0], boxes, instances, 14),
+        "instances must be below 12": (*flat, boxes, instances + 1, 14),
+        "instances must have shape": (*flat, boxes, instances[:3], 14),
+        "boxes must have shape": (*flat, boxes[:, :3], instances, 14),
+        "boxes must be finite, but box 0 is": (*flat, boxes * torch.inf, instances, 14),
+        "size must be from 1 to 256, but is 0": (*flat, boxes, instances, 0),
+        "size must be from 1 to 256, but is 257": (*flat, boxes, instances, 257),
+        "instances must be on the device": (*flat, boxes, instances.to("meta"), 14),
+    }
+
+
+def test_wrong_polygon_input_raises_and_names_the_argument():
+    for message, arguments in wrong_polygon_calls().items():
+        with pytest.raises(ValueError, match=message):
+            polygon_mask_targets(*arguments)
+    flat, boxes, instances = random_problem(0, 12, 14)
+    with pytest.raises(TypeError, match=r"points must be torch.float64"):
+        polygon_mask_targets(flat.points.float(), *flat[1:], boxes, instances, 14)
+    with pytest.raises(TypeError, match=r"instance_offsets must be torch.int64"):
+        polygon_mask_targets(*flat[:2], flat[2].int(), boxes, instances, 14)
+    with pytest.raises(TypeError, match="boxes must be floating point"):
+        polygon_mask_targets(*flat, boxes.long(), instances, 14)
+    with pytest.raises(TypeError, match=r"instances must be torch.int64"):
+        polygon_mask_targets(*flat, boxes, instances.int(), 14)
+    with pytest.raises(TypeError, match=r"points must be a torch.Tensor"):
+        polygon_mask_targets(flat.points.numpy(), *flat[1:], boxes, instances, 14)
+
+
+def test_wrong_bitmap_input_raises_and_names_the_argument():
+    bitmaps, boxes, instances = random_bitmaps(0, 4)
+    wrong_values = {
+        "bitmaps must have shape": (bitmaps[0], boxes, instances, 14),
+        "instances must be below 4": (bitmaps, boxes, instances + 4, 14),
+        "boxes must be finite": (bitmaps, boxes / 0, instances, 14),
+        "size must be": (bitmaps, boxes, instances, 300),
+        "boxes must be on the device": (bitmaps, boxes.to("meta"), instances, 14),
+    }
+    for message, arguments in wrong_values.items():
+        with pytest.raises(ValueError, match=message):
+            bitmap_mask_targets(*arguments)
+    with pytest.raises(TypeError, match=r"bitmaps must be torch.bool"):
+        bitmap_mask_targets(bitmaps.float(), boxes, instances, 14)
+
+
+@needs_ops
+def test_operators_called_directly_refuse_wrong_input():
+    for arguments in wrong_polygon_calls().values():
+        if arguments[4].device.type == "cpu":
+            with pytest.raises(RuntimeError, match=r"must (be|have|ascend)"):
+                torch.ops.maskrcnn.polygon_mask_targets(*arguments)
+    bitmaps, boxes, instances = random_bitmaps(0, 4)
+    operator = torch.ops.maskrcnn.bitmap_mask_targets
+    wrong_calls = {
+        "bitmaps must be": (bitmaps.float(), boxes, instances, 14),
+        "boxes must be finite": (bitmaps, boxes * torch.nan, instances, 14),
+        "instances must be below": (bitmaps[:1], boxes, instances, 14),
+        "instances must be int64": (bitmaps, boxes, instances.int(), 14),
+        "size must be": (bitmaps, boxes, instances, 2**40),
+    }
+    for message, arguments in wrong_calls.items():
+        with pytest.raises(RuntimeError, match=message):
+            operator(*arguments)
+
+
+@needs_ops
+def test_operators_keep_torch_library_rules():
+    flat, boxes, instances = random_problem(0, 12, 14)
+    ops = torch.ops.maskrcnn
+    torch.library.opcheck(ops.polygon_mask_targets.default, (*flat, boxes, instances, 14))
+    torch.library.opcheck(ops.bitmap_mask_targets.default, (*random_bitmaps(0, 4), 14))
+
+
+@needs_ops
+def test_targets_compile_into_one_graph():
+    flat, boxes, instances = random_problem(0, 12, 14)
+
+    def area(points, polygon_offsets, instance_offsets, boxes, instances):
+        flat = (points, polygon_offsets, instance_offsets)
+        return polygon_mask_targets(*flat, boxes, instances, 14).sum(dim=(1, 2))
+
+    compiled = torch.compile(area, fullgraph=True, backend="aot_eager")
+    arguments = (*flat, boxes, instances)
+    assert torch.equal(compiled(*arguments), area(*arguments))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_cuda_gives_the_bits_of_the_cpu():
+    for size in (*SIZES, 256):
+        flat, boxes, instances = random_problem(6, 600, size)
+        instances[::5] = -1
+        expected = polygon_mask_targets(*flat, boxes, instances, size)
+        on_gpu = (*flat.to("cuda"), boxes.cuda(), instances.cuda())
+        assert torch.equal(polygon_mask_targets(*on_gpu, size).cpu(), expected)
+        bitmaps, windows, owners = random_bitmaps(size, 40)
+        owners[::5] = -1
+        expected = bitmap_mask_targets(bitmaps, windows, owners, size)
+        on_gpu = (bitmaps.cuda(), windows.cuda(), owners.cuda())
+        assert torch.equal(bitmap_mask_targets(*on_gpu, size).cpu(), expected)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_cuda_targets_do_not_synchronise():
+    flat, boxes, instances = random_problem(7, 24, 28)
+    bitmaps, windows, owners = random_bitmaps(0, 8)
+    polygons = (*flat.to("cuda"), boxes.cuda(), instances.cuda())
+    crops = (bitmaps.cuda(), windows.cuda(), owners.cuda())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        drawn, cut = polygon_mask_targets(*polygons, 28), bitmap_mask_targets(*crops, 28)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(drawn.cpu(), polygon_mask_targets(*flat, boxes, instances, 28))
+    assert torch.equal(cut.cpu(), bitmap_mask_targets(bitmaps, windows, owners, 28))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_cuda_draws_nothing_for_instances_that_do_not_exist():
+    flat, boxes, instances = random_problem(8, 24, 28)
+    beyond = (instances + 24).cuda()
+    assert not polygon_mask_targets(*flat.to("cuda"), boxes.cuda(), beyond, 28).any()
+    bitmaps, windows, owners = random_bitmaps(0, 8)
+    targets = bitmap_mask_targets(bitmaps.cuda(), windows.cuda(), (owners + 8).cuda(), 28)
+    assert not targets.any()
