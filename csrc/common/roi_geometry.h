@@ -16,13 +16,48 @@
 
 namespace maskrcnn {
 
-// How the boxes of an operator call are read; the same for all RoIs and levels.
+// How RoIs are read and cut into bins.
 struct RoiSampling {
   int64_t pooled_height;
   int64_t pooled_width;
   int64_t sampling_ratio;  // samples per bin and axis; 0 or less: as many as the bin has pixels
   bool aligned;            // pixel centres at integers + 0.5, no smallest size
   double box_end_offset;   // added to x2 and y2 before sampling
+};
+
+// How RoIs are assigned to the levels of a pyramid; with one level there is nothing to assign.
+struct PyramidRule {
+  double canonical_size;
+  int64_t canonical_level;
+  int64_t first_level;
+};
+
+// A feature map or its gradient; strides count elements.
+struct FeatureMap {
+  int64_t height;
+  int64_t width;
+  double scale;  // map pixels per image pixel
+  int64_t batch_stride;
+  int64_t channel_stride;
+  int64_t row_stride;
+  int64_t column_stride;
+};
+
+constexpr int64_t kMostLevels = 8;
+
+// All that an operator call says beside its data.
+struct RoiProblem {
+  int64_t rois;
+  int64_t images;
+  int64_t channels;
+  int64_t levels;
+  FeatureMap maps[kMostLevels];
+  PyramidRule rule;
+  RoiSampling sampling;
+
+  MASKRCNN_HOST_DEVICE int64_t bins() const {
+    return sampling.pooled_height * sampling.pooled_width;
+  }
 };
 
 // One axis of a RoI in pixels of its feature map.
@@ -74,8 +109,7 @@ MASKRCNN_HOST_DEVICE inline SampleRange samples_within(const RoiAxis<T>& axis, i
   if (!(step > 0)) return {0, axis.grid};
   const double base = static_cast<double>(axis.start) +
                       static_cast<double>(bin) * static_cast<double>(axis.bin) + 0.5 * step;
-  // A float position is off by less than a millionth of its size; two samples more on each side
-  // cover it for every position that can be in a map.
+  // Two samples more on each side cover the rounding of positions.
   const double first = std::floor((low - base) / step) - 2;
   const double last = std::ceil((high - base) / step) + 3;
   const double grid = static_cast<double>(axis.grid);
@@ -111,18 +145,40 @@ MASKRCNN_HOST_DEVICE inline bool bilinear_tap(T position, int64_t size, Bilinear
 // Level of a feature pyramid for a box: floor(canonical_level + log2(sqrt(w h) / canonical_size +
 // 1e-6)) (Lin et al., https://arxiv.org/abs/1612.03144, equation 1), as an index from 0 and clamped
 // to the levels there are. Written with powers of two instead of log2, which rounds differently
-// from one library to the next. `first_level` is the pyramid level of index 0.
+// from one library to the next.
 template <class T>
-MASKRCNN_HOST_DEVICE inline int64_t pyramid_level(T width, T height, T canonical_size,
-                                                  int64_t canonical_level, int64_t first_level,
+MASKRCNN_HOST_DEVICE inline int64_t pyramid_level(T width, T height, const PyramidRule& rule,
                                                   int64_t levels) {
-  const T size = std::sqrt(width * height) / canonical_size + T(1e-6);
+  const T size = std::sqrt(width * height) / static_cast<T>(rule.canonical_size) + T(1e-6);
+  const int64_t exponent = rule.first_level - rule.canonical_level;
   int64_t level = 0;
-  while (level + 1 < levels &&
-         size >= std::ldexp(T(1), static_cast<int>(first_level + level + 1 - canonical_level))) {
+  while (level + 1 < levels && size >= std::ldexp(T(1), static_cast<int>(exponent + level + 1))) {
     ++level;
   }
   return level;
+}
+
+// A RoI on its map.
+template <class T>
+struct PlacedRoi {
+  int64_t index;  // row of rois
+  int64_t image;
+  int64_t level;
+  RoiAxis<T> y;
+  RoiAxis<T> x;
+};
+
+// row: (batch index, x1, y1, x2, y2), with a valid batch index.
+template <class T>
+MASKRCNN_HOST_DEVICE inline PlacedRoi<T> place_roi(const T* row, int64_t index,
+                                                   const RoiProblem& problem) {
+  const RoiSampling& sampling = problem.sampling;
+  const int64_t level =
+      pyramid_level(row[3] - row[1], row[4] - row[2], problem.rule, problem.levels);
+  const T scale = static_cast<T>(problem.maps[level].scale);
+  return {index, static_cast<int64_t>(row[0]), level,
+          make_roi_axis(row[2], row[4], scale, sampling.pooled_height, sampling),
+          make_roi_axis(row[1], row[3], scale, sampling.pooled_width, sampling)};
 }
 
 }  // namespace maskrcnn

@@ -1,9 +1,9 @@
 // Vectors as wide as the processor has, and loops that use them.
 //
-// `run_simd(body)` runs a hot loop in the widest variant that the processor offers (see simd.h): the
-// compiler builds the body once per variant, with the width of a vector in bytes as its argument.
-// Bodies and what they call in their loops are marked MASKRCNN_INLINE, because only code that is
-// inlined into a variant takes on its instructions.
+// `run_simd(body)` runs a hot loop in the widest variant that the processor offers (see simd.h):
+// the compiler builds the body once per variant, with the width of a vector in bytes as its
+// argument. Bodies and what they call in their loops are marked MASKRCNN_INLINE, because only code
+// that is inlined into a variant takes on its instructions.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>

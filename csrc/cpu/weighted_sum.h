@@ -7,8 +7,8 @@
 
 namespace maskrcnn {
 
-// out[j] (+)= sum over i of weights[i] * base[offsets[i] + j], for kVectors x kCount numbers from `at` on:
-// as many as fit in registers.
+// out[j] (+)= sum over i of weights[i] * base[offsets[i] + j], for kVectors x kCount numbers from
+// `at` on: as many as fit in registers.
 template <int kCount, int kVectors, bool kAccumulate, class Acc, class Source, class Out>
 MASKRCNN_INLINE inline void weighted_sum_block(const Source* base, const int64_t* offsets,
                                                const Acc* weights, int64_t count, int64_t at,
@@ -34,8 +34,8 @@ MASKRCNN_INLINE inline void weighted_sum_block(const Source* base, const int64_t
   for (int j = 0; j < kVectors; ++j) Vectors::store(sum[j], out + at + j * kCount);
 }
 
-// out[j] (+)= sum over i of weights[i] * base[offsets[i] + j], for j in [0, length). Every out[j] adds up
-// in the order of i.
+// out[j] (+)= sum over i of weights[i] * base[offsets[i] + j], for j in [0, length). Every out[j]
+// adds up in the order of i.
 template <int kVectorBytes, bool kAccumulate, class Acc, class Source, class Out>
 MASKRCNN_INLINE inline void weighted_sum(const Source* base, const int64_t* offsets,
                                          const Acc* weights, int64_t count, int64_t length,
@@ -46,6 +46,9 @@ MASKRCNN_INLINE inline void weighted_sum(const Source* base, const int64_t* offs
   constexpr int kVectors = 8;
   for (; at + kVectors * kCount <= length; at += kVectors * kCount) {
     weighted_sum_block<kCount, kVectors, kAccumulate>(base, offsets, weights, count, at, out);
+  }
+  for (; at + kVectors / 2 * kCount <= length; at += kVectors / 2 * kCount) {
+    weighted_sum_block<kCount, kVectors / 2, kAccumulate>(base, offsets, weights, count, at, out);
   }
   for (; at + kCount <= length; at += kCount) {
     weighted_sum_block<kCount, 1, kAccumulate>(base, offsets, weights, count, at, out);

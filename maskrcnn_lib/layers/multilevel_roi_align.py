@@ -161,46 +161,38 @@ def multilevel_roi_align_reference(
 
 def _register() -> None:
     library = torch.library
-
-    @library.register_fake("maskrcnn::multilevel_roi_align")
-    def _(
-        features: Sequence[Tensor],
-        rois: Tensor,
-        scales: Sequence[float],
-        pooled_height: int,
-        pooled_width: int,
-        *rule: Any,
-    ) -> Tensor:
-        first = features[0]
-        size = (rois.shape[0], first.shape[1], pooled_height, pooled_width)
-        return empty_map(first, size, is_channels_last(first))
-
-    @library.register_fake("maskrcnn::multilevel_roi_align_backward")
-    def _(
-        grad: Tensor,
-        rois: Tensor,
-        feature_sizes: Sequence[int],
-        scales: Sequence[float],
-        *rule: Any,
-    ) -> list[Tensor]:
-        *_, channels_last, _ = rule
-        images_and_channels = tuple(feature_sizes[:2])
-        return [
-            empty_map(grad, (*images_and_channels, *feature_sizes[i : i + 2]), channels_last)
-            for i in range(2, len(feature_sizes), 2)
-        ]
-
-    library.register_autograd(
-        "maskrcnn::multilevel_roi_align", _backward, setup_context=_setup_context
-    )
-    library.register_autograd(
-        "maskrcnn::multilevel_roi_align_backward",
-        _double_backward,
-        setup_context=_setup_double_context,
-    )
+    forward, backward = "maskrcnn::multilevel_roi_align", "maskrcnn::multilevel_roi_align_backward"
+    library.register_fake(forward, _fake)
+    library.register_autograd(forward, _backward, setup_context=_setup_context)
+    library.register_fake(backward, _fake_backward)
+    library.register_autograd(backward, _double_backward, setup_context=_setup_double_context)
 
 
-def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
+def _fake(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    scales: Sequence[float],
+    height: int,
+    width: int,
+    *rule: float | bool,
+) -> Tensor:
+    first = features[0]
+    size = (rois.shape[0], first.shape[1], height, width)
+    return empty_map(first, size, is_channels_last(first))
+
+
+def _fake_backward(
+    grad: Tensor, rois: Tensor, feature_sizes: Sequence[int], *rule: object
+) -> list[Tensor]:
+    channels_last = bool(rule[-2])
+    batch_and_channels = feature_sizes[:2]
+    return [
+        empty_map(grad, [*batch_and_channels, *feature_sizes[i : i + 2]], channels_last)
+        for i in range(2, len(feature_sizes), 2)
+    ]
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: object) -> None:
     features, rois, ctx.scales, _, _, *ctx.rule = inputs
     ctx.save_for_backward(rois)
     # Batch size, channels, then height and width of each level.
@@ -210,7 +202,7 @@ def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
     ctx.channels_last = is_channels_last(features[0])
 
 
-def _backward(ctx, grad: Tensor) -> tuple[object, ...]:  # noqa: ANN001
+def _backward(ctx: Any, grad: Tensor) -> tuple[object, ...]:
     (rois,) = ctx.saved_tensors
     gradients = torch.ops.maskrcnn.multilevel_roi_align_backward(
         grad,
@@ -224,13 +216,13 @@ def _backward(ctx, grad: Tensor) -> tuple[object, ...]:  # noqa: ANN001
     return gradients, None, None, None, None, None, None, None, None, None
 
 
-def _setup_double_context(ctx, inputs, output) -> None:  # noqa: ANN001
+def _setup_double_context(ctx: Any, inputs: tuple, output: object) -> None:
     grad, rois, _, ctx.scales, *ctx.rule = inputs
     ctx.save_for_backward(rois)
     ctx.pooled_size = grad.shape[2:]
 
 
-def _double_backward(ctx, grads: Sequence[Tensor]) -> tuple[object, ...]:  # noqa: ANN001
+def _double_backward(ctx: Any, grads: Sequence[Tensor]) -> tuple[object, ...]:
     (rois,) = ctx.saved_tensors
     *rule, _, _ = ctx.rule
     pooled = torch.ops.maskrcnn.multilevel_roi_align(

@@ -248,39 +248,42 @@ def _taps(
 
 def _register() -> None:
     library = torch.library
-
-    @library.register_fake("maskrcnn::roi_align")
-    def _(
-        input: Tensor, rois: Tensor, scale: float, pooled_height: int, pooled_width: int, *_: Any
-    ) -> Tensor:
-        size = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
-        return empty_map(input, size, is_channels_last(input))
-
-    @library.register_fake("maskrcnn::roi_align_backward")
-    def _(grad: Tensor, rois: Tensor, input_size: Sequence[int], *rule: Any) -> Tensor:
-        *_, channels_last, _ = rule
-        return empty_map(grad, tuple(input_size), channels_last)
-
+    library.register_fake("maskrcnn::roi_align", _fake)
     library.register_autograd("maskrcnn::roi_align", _backward, setup_context=_setup_context)
+    library.register_fake("maskrcnn::roi_align_backward", _fake_backward)
     library.register_autograd(
         "maskrcnn::roi_align_backward", _double_backward, setup_context=_setup_double_context
     )
 
 
-def empty_map(like: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:
+def _fake(
+    input: Tensor, rois: Tensor, scale: float, height: int, width: int, *rule: int | bool
+) -> Tensor:
+    size = (rois.shape[0], input.shape[1], height, width)
+    return empty_map(input, size, is_channels_last(input))
+
+
+def _fake_backward(
+    grad: Tensor, rois: Tensor, input_size: Sequence[int], *rule: float | bool
+) -> Tensor:
+    channels_last = bool(rule[-2])
+    return empty_map(grad, input_size, channels_last)
+
+
+def empty_map(like: Tensor, size: Sequence[int], channels_last: bool) -> Tensor:
     """An empty tensor of the dtype and on the device of ``like``."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
-def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     input, rois, *ctx.rule = inputs
     ctx.save_for_backward(rois)
     ctx.input_size = input.shape
     ctx.channels_last = is_channels_last(input)
 
 
-def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (rois,) = ctx.saved_tensors
     spatial_scale, _, _, sampling_ratio, aligned = ctx.rule
     gradient = torch.ops.maskrcnn.roi_align_backward(
@@ -296,13 +299,13 @@ def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
     return gradient, None, None, None, None, None, None
 
 
-def _setup_double_context(ctx, inputs, output) -> None:  # noqa: ANN001
+def _setup_double_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     grad, rois, _, *ctx.rule = inputs
     ctx.save_for_backward(rois)
     ctx.pooled_size = grad.shape[2:]
 
 
-def _double_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (rois,) = ctx.saved_tensors
     spatial_scale, sampling_ratio, aligned, _, _ = ctx.rule
     pooled = torch.ops.maskrcnn.roi_align(

@@ -1,18 +1,27 @@
 // RoIAlign on maps whose columns lie side by side, one channel plane after the other. Vectors run
 // along the columns of a RoI, first over the rows (Y F), then across the columns (X^T).
-#pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
-#include "common/roi_arguments.h"
-#include "cpu/roi_weights.h"
+#include "common/dispatch.h"
+#include "cpu/placed_rois.h"
+#include "cpu/roi_align.h"
 #include "cpu/weighted_sum.h"
 
 namespace maskrcnn {
+namespace {
 
-constexpr int64_t kLanes = 8;  // bins of a row are padded to a multiple of this
+constexpr int64_t kRoisPerPlane = 1024;  // RoIs that go over a channel plane in a row
+constexpr int64_t kPlanesPerPiece = 4;
+// Bins of a row are padded to a multiple of this.
+#ifdef MASKRCNN_VECTORS
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 1;
+#endif
 
 // Columns that a RoI touches, widened so that vectors are full where the map is wide enough.
 struct ColumnWindow {
@@ -34,9 +43,9 @@ ColumnWindow column_window(const AxisWeights<Acc>& x, int64_t width) {
 // Weights of a RoI for all its channel planes.
 template <class Acc>
 struct PlaneWeights {
-  AxisWeights<Acc> y;           // rows of the map per bin
-  std::vector<int64_t> offset;  // of the window in these rows, from the start of the plane
-  int64_t window;               // columns
+  AxisWeights<Acc> y;            // rows of the map per bin
+  std::vector<int64_t> offset;   // of the window in these rows, from the start of the plane
+  int64_t window;                // columns
   std::vector<int32_t> columns;  // columns of the window that have weights
   std::vector<Acc> weight;       // (columns, lanes): weight of a column in each bin
   int64_t lanes;
@@ -60,19 +69,18 @@ PlaneWeights<Acc> plane_weights(const FeatureMap& map, AxisWeights<Acc> y,
   return plane;
 }
 
-// Pools `kRows` rows of bins, from bin_y on, of one plane. lines: memory for kRows x window numbers.
-// Whole vectors are written, which may reach into bins that are written later, but not beyond
-// `end`, the end of this plane's bins.
+// Pools `kRows` rows of bins, from bin_y on, of one plane. lines: memory for kRows x window
+// numbers. Whole vectors are written, which may reach into bins that are written later, but not
+// beyond `end`, the end of this plane's bins.
 template <int kVectorBytes, int kRows, class Acc, class T>
 MASKRCNN_INLINE inline void pool_rows(const T* base, const PlaneWeights<Acc>& plane, int64_t bin_y,
                                       int64_t bins_x, Acc* lines, T* out, T* end) {
   using Vectors = Lanes<Acc, kLanes>;
   for (int row = 0; row < kRows; ++row) {
     const int64_t begin = plane.y.begin[bin_y + row];
-    weighted_sum<kVectorBytes, false>(base, plane.offset.data() + begin,
-                                      plane.y.weight.data() + begin,
-                                      plane.y.begin[bin_y + row + 1] - begin, plane.window,
-                                      lines + row * plane.window);
+    weighted_sum<kVectorBytes, false>(
+        base, plane.offset.data() + begin, plane.y.weight.data() + begin,
+        plane.y.begin[bin_y + row + 1] - begin, plane.window, lines + row * plane.window);
   }
   const auto columns = static_cast<int64_t>(plane.columns.size());
   for (int64_t lane = plane.lanes - kLanes; lane >= 0; lane -= kLanes) {
@@ -89,7 +97,9 @@ MASKRCNN_INLINE inline void pool_rows(const T* base, const PlaneWeights<Acc>& pl
       if (to + kLanes <= end) {
         Vectors::store(sum[row], to);
       } else {
-        for (int64_t j = 0; j < bins_x - lane; ++j) to[j] = static_cast<T>(sum[row][j]);
+        Acc part[kLanes];
+        Vectors::store(sum[row], part);
+        for (int64_t j = 0; j < bins_x - lane; ++j) to[j] = static_cast<T>(part[j]);
       }
     }
   }
@@ -97,8 +107,8 @@ MASKRCNN_INLINE inline void pool_rows(const T* base, const PlaneWeights<Acc>& pl
 
 // Forward of one RoI on `channels` planes. image: the first plane; out: (channels, bins y, bins_x).
 template <class Acc, class T>
-void pool_channels_first(const FeatureMap& map, const T* image, int64_t channels, int64_t bins_x,
-                         const PlaneWeights<Acc>& plane, std::vector<Acc>& lines, T* out) {
+void pool_roi(const FeatureMap& map, const T* image, int64_t channels, int64_t bins_x,
+              const PlaneWeights<Acc>& plane, std::vector<Acc>& lines, T* out) {
   constexpr int kRows = 4;
   const int64_t bins_y = plane.y.rows();
   lines.resize(std::max(lines.size(), static_cast<size_t>(kRows * plane.window)));
@@ -157,9 +167,9 @@ struct PlaneGradientScratch {
 // Backward of one RoI into one plane. grad: (bins_y, bins_x) of this RoI and channel; plane_grad:
 // (height, width) with rows row_stride apart.
 template <class Acc, class T>
-void spread_channels_first(const T* grad, int64_t bins_y, int64_t bins_x, int64_t row_stride,
-                           const PlaneGradientWeights<Acc>& plane,
-                           PlaneGradientScratch<Acc>& scratch, Acc* plane_grad) {
+void spread_roi(const T* grad, int64_t bins_y, int64_t bins_x, int64_t row_stride,
+                const PlaneGradientWeights<Acc>& plane, PlaneGradientScratch<Acc>& scratch,
+                Acc* plane_grad) {
   const int64_t window = plane.window.count;
   int64_t* offset = scratch.offset.data();
   run_simd([&](auto bytes) MASKRCNN_INLINE {
@@ -180,6 +190,99 @@ void spread_channels_first(const T* grad, int64_t bins_y, int64_t bins_x, int64_
                                   window,
                                   plane_grad + plane.y.pixel[i] * row_stride + plane.window.first);
     }
+  });
+}
+
+// Forward of up to kRoisPerPlane RoIs from `first` on: shares out channels.
+template <class Acc, class T>
+void pool_planes(const RoiProblem& problem, const std::vector<PlacedRoi<Acc>>& rois, int64_t first,
+                 int64_t count, const std::vector<const T*>& data, T* out) {
+  std::vector<PlaneWeights<Acc>> weights(static_cast<size_t>(count));
+  for_each_piece(count, kRoisPerPiece, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const PlacedRoi<Acc>& roi = rois[first + i];
+      weights[i] =
+          plane_weights(problem.maps[roi.level], weights_y(roi, problem), weights_x(roi, problem));
+    }
+  });
+  for_each_piece(problem.channels, kPlanesPerPiece, [&](int64_t begin, int64_t end) {
+    std::vector<Acc> lines;
+    for (int64_t i = 0; i < count; ++i) {
+      const PlacedRoi<Acc>& roi = rois[first + i];
+      const FeatureMap& map = problem.maps[roi.level];
+      pool_roi(map, data[roi.level] + roi.image * map.batch_stride + begin * map.channel_stride,
+               end - begin, problem.sampling.pooled_width, weights[i], lines,
+               out + (roi.index * problem.channels + begin) * problem.bins());
+    }
+  });
+}
+
+// Backward of one image of one level: shares out channel planes. grad: (K, channels, bins).
+template <class Acc, class T>
+void spread_map(const RoiProblem& problem, const FeatureMap& map,
+                const std::vector<PlacedRoi<Acc>>& rois, const T* grad, T* out) {
+  const auto count = static_cast<int64_t>(rois.size());
+  std::vector<PlaneGradientWeights<Acc>> weights(rois.size());
+  for_each_piece(count, kRoisPerPiece, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      weights[i] = plane_gradient_weights(weights_y(rois[i], problem), weights_x(rois[i], problem),
+                                          map.width);
+    }
+  });
+  const RoiSampling& sampling = problem.sampling;
+  const int64_t pixels = map.height * map.width;
+  for_each_piece(problem.channels, 1, [&](int64_t channel, int64_t) {
+    PlaneGradientScratch<Acc> scratch;
+    T* plane = out + channel * pixels;
+    std::vector<Acc> sums;
+    Acc* target;
+    if constexpr (std::is_same_v<T, Acc>) {
+      target = plane;
+      std::fill_n(target, pixels, Acc(0));
+    } else {  // sums in full precision, rounded once
+      sums.resize(pixels);
+      target = sums.data();
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      scratch.reserve(weights[i], sampling.pooled_height, sampling.pooled_width);
+      spread_roi(grad + (rois[i].index * problem.channels + channel) * problem.bins(),
+                 sampling.pooled_height, sampling.pooled_width, map.width, weights[i], scratch,
+                 target);
+    }
+    if constexpr (!std::is_same_v<T, Acc>) {
+      for (int64_t i = 0; i < pixels; ++i) plane[i] = static_cast<T>(target[i]);
+    }
+  });
+}
+
+}  // namespace
+
+void pool_channels_first(const ForwardInputs& inputs) {
+  const RoiProblem& problem = inputs.problem;
+  dispatch_floating(inputs.out.scalar_type(), "features", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using Acc = typename Arithmetic<T>::type;
+    auto rois = place_rois<Acc>(inputs.rois, problem);
+    sort_by_place(rois);
+    std::vector<const T*> data;
+    for (const Tensor& map : inputs.features) data.push_back(map.template const_data_ptr<T>());
+    T* out = inputs.out.template mutable_data_ptr<T>();
+    prefer_huge_pages(out, static_cast<size_t>(inputs.out.numel()) * sizeof(T));
+    for (int64_t first = 0; first < problem.rois; first += kRoisPerPlane) {
+      pool_planes(problem, rois, first, std::min(kRoisPerPlane, problem.rois - first), data, out);
+    }
+  });
+}
+
+void spread_channels_first(const BackwardInputs& inputs) {
+  dispatch_floating(inputs.grad.scalar_type(), "grad", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using Acc = typename Arithmetic<T>::type;
+    const T* grad = inputs.grad.template const_data_ptr<T>();
+    for_each_gradient_map<T, Acc>(
+        inputs, [&](const FeatureMap& map, T* out, const std::vector<PlacedRoi<Acc>>& rois) {
+          spread_map(inputs.problem, map, rois, grad, out);
+        });
   });
 }
 
