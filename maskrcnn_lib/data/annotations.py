@@ -217,7 +217,9 @@ class _AnnotationChecker:
         area = annotation.get("area")
         if _are_numbers([area], 1) and area > 0:
             return
-        annotation["area"] = mask.area() if mask else annotation["bbox"][2] * annotation["bbox"][3]
+        # the halves of a figure of eight cancel
+        computed = mask.area() if mask else 0
+        annotation["area"] = computed or annotation["bbox"][2] * annotation["bbox"][3]
         if area is not None:  # a file may leave it out
             self.add("repaired", "area computed", brief(area))
 

@@ -137,12 +137,12 @@ def read_polygons(
     try:
         size = (int(content["imgWidth"]), int(content["imgHeight"]))
         objects = [
-            (name, is_group, [coordinate for point in entry["polygon"] for coordinate in point])
+            (name, is_group, [float(v) for point in entry["polygon"] for v in point])
             for entry in content["objects"]
             for name, is_group in _class_of(entry["label"])
             if not entry.get("deleted")
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} has no polygons in Cityscapes' form: {brief(error)}") from error
     return size, objects
 

@@ -1,6 +1,7 @@
 """What all converters share: collecting COCO annotations, and reading small files."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +112,11 @@ def _box_around(segmentation: Any) -> list[float] | None:
     """x, y, width, height of polygons; None leaves it to the validation."""
     if not isinstance(segmentation, list) or not segmentation:
         return None
-    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
-    if not len(points):
+    xs = [x for polygon in segmentation for x in polygon[0::2]]
+    ys = [y for polygon in segmentation for y in polygon[1::2]]
+    if not xs or not ys:
         return None
-    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return [x1, y1, x2 - x1, y2 - y1]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def encode_crop(crop: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
@@ -183,11 +184,12 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 def find_image(directory: Path, name: str) -> Path | None:
     """The image called ``name``, or with its stem and any common suffix, in a directory."""
-    if (directory / name).is_file():
+    # os.path takes a name that is too long, or has a NUL, for a file that does not exist
+    if os.path.isfile(directory / name):
         return directory / name
     stem = Path(name).stem
     for suffix in sorted(IMAGE_SUFFIXES):
         for candidate in (directory / f"{stem}{suffix}", directory / f"{stem}{suffix.upper()}"):
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
     return None

@@ -71,7 +71,8 @@ def _find_image(path: Path, content: dict[str, Any], image_root: Path) -> Path:
     """Where ``imagePath`` leads, else the file of that name below ``image_root``."""
     stated = str(content.get("imagePath") or path.stem).replace("\\", "/")
     beside = Path(os.path.normpath(path.parent / stated))
-    if beside.is_file() and beside.resolve().is_relative_to(image_root.resolve()):
+    # os.path takes a name that is too long for a file that does not exist
+    if os.path.isfile(beside) and beside.resolve().is_relative_to(image_root.resolve()):
         return beside
     found = find_image(image_root, Path(stated).name) or find_image(path.parent, Path(stated).name)
     if found is None:
@@ -91,8 +92,8 @@ def _add_shapes(
         try:
             part = _read_shape(shape)
             group = shape.get("group_id")
-            key = (shape["label"], index if group is None else f"group {group}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            key = (str(shape["label"]), index if group is None else f"group {group}")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             detail = f"{brief(str(error))} in {brief(shape)}"
             builder.report.add("dropped", "shape that cannot be read", where, detail)
             continue

@@ -43,8 +43,8 @@ def convert_via(
     if isinstance(content, dict):
         content = content.get(_PROJECT_KEY, content)
     entries = list(content.values()) if isinstance(content, dict) else None
-    if entries is None or not all(isinstance(e, dict) and "filename" in e for e in entries):
-        raise ValueError(f"{path} is not a VIA file: it has entries without a filename")
+    if entries is None or not all(map(_is_entry, entries)):
+        raise ValueError(f"{path} is not a VIA file: not all entries have a filename and regions")
     builder = ContentBuilder(path, Path(image_dir) if image_dir else path.parent)
     attribute = class_attribute or _class_attribute(path, entries)
     for entry in entries:
@@ -61,6 +61,12 @@ def convert_via(
     return builder.finish(class_names)
 
 
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or "filename" not in entry:
+        return False
+    return isinstance(entry.get("regions") or [], list | dict)
+
+
 def _regions(entry: dict[str, Any]) -> list[Any]:
     regions = entry.get("regions") or []
     return list(regions.values()) if isinstance(regions, dict) else list(regions)
@@ -72,7 +78,9 @@ def _class_attribute(path: Path, entries: list[dict[str, Any]]) -> str:
         set(region["region_attributes"])
         for entry in entries
         for region in _regions(entry)
-        if isinstance(region, dict) and region.get("region_attributes")
+        if isinstance(region, dict)
+        and region.get("region_attributes")
+        and isinstance(region["region_attributes"], dict)
     ]
     if not attributes:
         return ""
@@ -93,7 +101,7 @@ def _add_region(
     try:
         shape = region["shape_attributes"]
         polygon = _polygon(shape)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         builder.report.add("dropped", "region that cannot be read", where, brief(region))
         return
     if polygon is None:

@@ -123,7 +123,7 @@ def _add_image(
     if image_id is None:
         return
     for index, entry in enumerate(element.findall("object"), start=1):
-        difficult = int(_number(entry, "difficult") or 0)
+        difficult = int(_number(entry, "difficult") not in (None, 0))
         if difficult and not use_difficult:
             continue
         segmentation = None
@@ -165,6 +165,9 @@ def _read_instances(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            return np.array(image)  # palette indices, not colours
+            instances = np.array(image)  # palette indices, not colours
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
+    if instances.ndim != 2:
+        raise ValueError(f"{path} must be a palette image of object numbers, not of colours")
+    return instances
