@@ -1,7 +1,7 @@
 """What a training loader yields, and how it goes to the model.
 
-A batch begins with images (ImageList), targets (one BoxList per image) and the images' indices in
-the data set; what follows belongs to the loader.
+A batch holds images (ImageList), targets (one BoxList per image), the images' indices in the data
+set and, from loaders that give them, one seed per image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from maskrcnn_lib.checkpoint.native import write_atomically
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -21,35 +22,41 @@ class Part(NamedTuple):
     Attributes:
         images: (N, 3, H, W) with their sizes.
         targets: N BoxLists.
+        seeds: (N,) int64 of what the model draws at random; None where the loader gives none.
         share: N relative to the batch that it was cut from.
     """
 
     images: ImageList
     targets: list[BoxList]
+    seeds: Tensor | None
     share: float
 
 
-def to_device(batch: Sequence[Any], device: torch.device) -> tuple[ImageList, list[BoxList]]:
-    """Images in channels_last order and targets on the device of the model."""
+def split(batch: Sequence[Any], parts: int, device: torch.device) -> Iterator[Part]:
+    """Cuts a batch into at most ``parts`` parts of nearly equal size.
+
+    The images go to the device of the model in channels_last order; targets stay where they are,
+    because the model checks and packs them first.
+    """
     images, targets = batch[0], batch[1]
-    images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    return images, [target.to(device) for target in targets]
-
-
-def split(images: ImageList, targets: Sequence[BoxList], parts: int) -> Iterator[Part]:
-    """Cuts a batch into at most ``parts`` parts of nearly equal size."""
+    seeds = batch[3] if len(batch) > 3 else None
     size = -(-len(images) // parts)
     for start in range(0, len(images), size):
-        end = min(start + size, len(images))
+        chosen = slice(start, min(start + size, len(images)))
+        pixels = images.tensors[chosen].to(
+            device, memory_format=torch.channels_last, non_blocking=True
+        )
         yield Part(
-            ImageList(images.tensors[start:end], images.image_sizes[start:end]),
-            list(targets[start:end]),
-            (end - start) / len(images),
+            ImageList(pixels, images.image_sizes[chosen]),
+            list(targets[chosen]),
+            None if seeds is None else seeds[chosen],
+            len(pixels) / len(images),
         )
 
 
 def describe_images(batch: Sequence[Any], dataset: Any) -> list[str]:
     """Each image of a batch as ``index (id 17, street.jpg)``, with what the data set says of it."""
+    dataset = getattr(dataset, "dataset", dataset)  # inside of what transforms its samples
     described = []
     for index in batch[2]:
         info = dataset.get_img_info(int(index)) if hasattr(dataset, "get_img_info") else {}

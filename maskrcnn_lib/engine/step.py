@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from maskrcnn_lib.engine.batch import Part, split, to_device
+from maskrcnn_lib.engine.batch import Part, split
 from maskrcnn_lib.solver.weight_average import WeightAverage
 from maskrcnn_lib.utils.comm import get_world_size, sum_over_ranks
 
@@ -39,7 +39,7 @@ class TrainingStep:
 
     Args:
         model: ``model(images, targets)`` gives a dict of scalar losses whose mean over the ranks is
-            the loss of the whole batch.
+            the loss of the whole batch; with ``seeds=`` where the loader gives seeds.
         optimizer, scheduler: step once per call.
         device: of the model.
         dtype: of the network's arithmetic; other than float32 runs under autocast.
@@ -83,10 +83,9 @@ class TrainingStep:
             MemoryError: the memory does not suffice; the message says what to change.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        images, targets = to_device(batch, self.device)
         sums: dict[str, Tensor] = {}
-        parts = list(split(images, targets, self.parts))
-        with _memory_advice(images.tensors, targets):
+        with _memory_advice(batch[0].tensors, batch[1]):
+            parts = list(split(batch, self.parts, self.device))
             for number, part in enumerate(parts, start=1):
                 for name, loss in self._backward(part, is_last=number == len(parts)).items():
                     sums[name] = sums.get(name, 0.0) + loss
@@ -109,8 +108,9 @@ class TrainingStep:
 
     def _backward(self, part: Part, *, is_last: bool) -> dict[str, Tensor]:
         with self._exchange(is_last):
+            given = {} if part.seeds is None else {"seeds": part.seeds}
             with self._autocast():
-                losses = self.model(part.images, part.targets)
+                losses = self.model(part.images, part.targets, **given)
             loss = sum(losses.values()) * part.share
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return {name: value.detach().float() * part.share for name, value in losses.items()}

@@ -292,12 +292,14 @@ class Trainer:
             written = f" The batch was written to {path}."
         everywhere = gather(images) or [images]
         values = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
-        raise NonFiniteError(
+        message = (
             f"iteration {iteration} is not finite: {values}; learning rate {running.rate:g}; "
             f"images {'; '.join(image for rank in everywhere for image in rank)}.{written} The "
             "last checkpoint is of an earlier iteration. A lower SOLVER.BASE_LR, a longer "
             "SOLVER.WARMUP_ITERS or SOLVER.CLIP_GRADIENTS may help"
         )
+        logger.error("%s", message)
+        raise NonFiniteError(message)
 
     def _save(self, iteration: int) -> None:
         name = "model_final" if iteration == self.max_iter else f"model_{iteration:07d}"

@@ -15,6 +15,7 @@ from maskrcnn_lib import __version__
 COMMANDS = {
     "predict": ("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
     "test": ("maskrcnn_lib.tools.test_net", "evaluate a model on a dataset"),
+    "train": ("maskrcnn_lib.tools.train_net", "train a model"),
     "check-dataset": ("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
     "convert": ("maskrcnn_lib.tools.convert", "bring annotations into COCO's format"),
     "checks": ("maskrcnn_lib.tools.checks", "show the environment and the compiled libraries"),
@@ -64,7 +65,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     options, overrides = split_overrides(arguments)
     try:
         return module.run(parser.parse_args(options, argparse.Namespace(opts=overrides)))
-    except (ValueError, KeyError, FileNotFoundError) as error:
+    except (ValueError, KeyError, FileNotFoundError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_TRACEBACK", "0") not in ("", "0"):
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error

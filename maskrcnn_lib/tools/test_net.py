@@ -1,15 +1,11 @@
 """``maskrcnn test``: measures a model's average precision on data sets in COCO's format."""
 
 import argparse
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maskrcnn_lib.data.datasets import COCODataset
-    from maskrcnn_lib.engine.testing import DatasetResults
     from maskrcnn_lib.evaluation.coco_eval import COCOScores
 
 
@@ -28,6 +24,8 @@ def measure(
 ) -> dict[str, dict[str, "COCOScores"]]:
     """Runs a model over data sets and scores what it finds.
 
+    Under torchrun, all processes share the images, and the first one scores and prints.
+
     Args:
         config: config name or file.
         model: name of a published model, instead of ``config``; its trained weights are taken.
@@ -44,7 +42,8 @@ def measure(
         overrides: config keys and values, alternating.
 
     Returns:
-        Per data set name, per kind of result (``bbox``, ``segm``) the scores.
+        Per data set name, per kind of result (``bbox``, ``segm``) the scores; on other ranks than
+        the first nothing.
 
     Raises:
         ValueError: only one of ``annotations`` and ``images`` is given, or no data set at all;
@@ -52,37 +51,38 @@ def measure(
         FileNotFoundError: a file that is needed does not exist.
     """
     from maskrcnn_lib.engine.inference import build_detector, choose_model
-    from maskrcnn_lib.engine.testing import run_on_dataset
-    from maskrcnn_lib.evaluation.categories import match_categories
-    from maskrcnn_lib.evaluation.coco_eval import evaluate_coco
+    from maskrcnn_lib.engine.measuring import measure_dataset
+    from maskrcnn_lib.engine.processes import joined_processes
 
     if config is None and model is None:
         raise ValueError("no model: give --model or --config-file")
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
-    datasets = _datasets(cfg, annotations, images)
-    detector = build_detector(cfg, weights)
     target = Path(output) if output is not None else Path(cfg.OUTPUT_DIR) / "inference"
     measured = {}
-    for name, dataset in datasets.items():
-        category_ids = match_categories(detector.class_names, dataset.categories)
-        results = run_on_dataset(
-            detector, dataset, category_ids, batch_size=batch_size, progress=progress
-        )
-        scores = {
-            kind: evaluate_coco(dataset.content, found, kind, backend=backend)
-            for kind, found in results.by_kind().items()
-        }
-        _write(target / name, results, scores)
-        print(_report(name, dataset, results, scores, target / name))
-        measured[name] = scores
+    with joined_processes(cfg.MODEL.DEVICE):
+        datasets = _datasets(cfg, annotations, images)
+        detector = build_detector(cfg, weights)
+        for name, dataset in datasets.items():
+            outcome = measure_dataset(
+                detector,
+                name,
+                dataset,
+                target / name,
+                backend=backend,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            if outcome is not None:
+                measured[name], report = outcome
+                print(report)
     return measured
 
 
 def _datasets(
     cfg: Any, annotations: str | Path | None, images: str | Path | None
-) -> dict[str, "COCODataset"]:
-    from maskrcnn_lib.config.paths_catalog import load_dataset_catalog
+) -> dict[str, Any]:
     from maskrcnn_lib.data.datasets import COCODataset
+    from maskrcnn_lib.data.datasets.build import build_test_datasets
 
     if (annotations is None) != (images is None):
         raise ValueError("--test-json and --test-images are needed together")
@@ -90,53 +90,7 @@ def _datasets(
         return {Path(annotations).stem: COCODataset(annotations, images)}
     if not cfg.DATASETS.TEST:
         raise ValueError("no data set: give --test-json and --test-images, or set DATASETS.TEST")
-    catalog = load_dataset_catalog(cfg.PATHS_CATALOG)
-    found = {}
-    for name in cfg.DATASETS.TEST:
-        entry = catalog.get(name)
-        if entry["factory"] != "COCODataset":
-            raise ValueError(f"data set {name} is a {entry['factory']}; only COCO's can be scored")
-        # a one-line entry "coco:annotations.json:images" is a path, too long for a directory name
-        short = Path(name.split(":")[1]).stem if ":" in name else name
-        found[short] = COCODataset(**entry["args"])
-    return found
-
-
-def _write(target: Path, results: "DatasetResults", scores: "dict[str, COCOScores]") -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for kind, found in results.by_kind().items():
-        (target / f"{kind}.json").write_text(json.dumps(found))
-    summary = {kind: {**score.metrics, "backend": score.backend} for kind, score in scores.items()}
-    (target / "coco_results.json").write_text(json.dumps(summary, indent=2))
-    with (target / "per_class.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", *(f"{kind}_AP" for kind in scores)])
-        columns = [score.per_class for score in scores.values()]
-        writer.writerows([name, *(column[name] for column in columns)] for name in columns[0])
-
-
-def _report(
-    name: str,
-    dataset: "COCODataset",
-    results: "DatasetResults",
-    scores: "dict[str, COCOScores]",
-    target: Path,
-) -> str:
-    from maskrcnn_lib.evaluation.tables import overall_table, per_class_table
-
-    count = max(1, len(dataset))
-    speed = ", ".join(f"{part} {1e3 * s / count:.1f}" for part, s in results.seconds.items())
-    backend = next(iter(scores.values())).backend
-    return "\n".join(
-        [
-            per_class_table({kind: score.per_class for kind, score in scores.items()}),
-            "",
-            f"{name}: {len(dataset)} images, {len(results.bbox)} detections, scored by {backend}",
-            overall_table(list(scores.values())),
-            f"milliseconds per image: {speed}",
-            f"written to {target}",
-        ]
-    )
+    return build_test_datasets(cfg)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -63,8 +63,25 @@ def _choices(cfg: CfgNode, *, is_train: bool) -> dict[str, Any]:
     }
 
 
-def build_train_dataset(cfg: CfgNode) -> Any:
-    """All of ``DATASETS.TRAIN`` as one data set; its classes are checked against the model's.
+def build_test_datasets(cfg: CfgNode) -> dict[str, Any]:
+    """``DATASETS.TEST``, whole, by names that can name directories.
+
+    An entry ``"coco:annotations/val.json:images"`` is called ``val``.
+    """
+    datasets: dict[str, Any] = {}
+    for entry in cfg.DATASETS.TEST:
+        name = Path(entry.split(":")[1]).stem if ":" in entry else entry
+        while name in datasets:
+            name += "_"
+        datasets[name] = build_dataset(cfg, entry)
+    return datasets
+
+
+def build_train_dataset(cfg: CfgNode, *, check_classes: bool = True) -> Any:
+    """All of ``DATASETS.TRAIN`` as one data set.
+
+    Args:
+        check_classes: compare its classes with the model's.
 
     Raises:
         ValueError: no data set is named, none has an image left, or NUM_CLASSES disagrees.
@@ -81,7 +98,8 @@ def build_train_dataset(cfg: CfgNode) -> Any:
             f"no image with objects in {', '.join(cfg.DATASETS.TRAIN)}; `maskrcnn check-dataset` "
             "says what they hold"
         )
-    check_num_classes(cfg, dataset)
+    if check_classes:
+        check_num_classes(cfg, dataset)
     return dataset
 
 

@@ -7,6 +7,11 @@ from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 
+# As detectron2 has it. maskrcnn-benchmark's He initialisation by the number of outputs makes these
+# weights about 1 where there are few classes; the first losses are 20 then, and fine-tuning
+# diverges.
+_LOGITS_STD = 0.001
+
 
 class Conv1x1MaskPredictor(nn.Module):
     """A 1x1 convolution with one output channel per class.
@@ -19,7 +24,7 @@ class Conv1x1MaskPredictor(nn.Module):
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
         self.mask_fcn_logits = nn.Conv2d(in_channels, num_classes, kernel_size=1)
-        nn.init.kaiming_normal_(self.mask_fcn_logits.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.mask_fcn_logits.weight, std=_LOGITS_STD)
         nn.init.zeros_(self.mask_fcn_logits.bias)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

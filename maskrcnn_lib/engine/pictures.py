@@ -1,0 +1,122 @@
+"""The pictures that a training leaves: what it saw, what it learned, what it finds now."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from maskrcnn_lib.data.build import make_data_loader
+from maskrcnn_lib.engine.events import read_records
+from maskrcnn_lib.engine.inference import Detector
+from maskrcnn_lib.engine.postprocess import keep_confident
+from maskrcnn_lib.engine.testing import read_images
+from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.visualization.colors import class_colors
+from maskrcnn_lib.visualization.crops import instance_crops
+from maskrcnn_lib.visualization.curves import draw_curves, draw_label_statistics
+from maskrcnn_lib.visualization.draw import draw_boxes, draw_labels, draw_masks
+from maskrcnn_lib.visualization.pages import draw_target, image_page
+
+logger = logging.getLogger(__name__)
+
+_IMAGES = 8  # on a page
+_SIDE = 480  # longer side of an image on a page, in pixels
+_COUNTED = 2000  # images whose labels are counted; more take long and change little
+_CONFIDENT = 0.5
+
+
+def draw_data(cfg: Any, dataset: Any, class_names: Sequence[str], output: str | Path) -> None:
+    """Writes ``labels.jpg``, and ``train_batch0.jpg``: the first images as the model sees them."""
+    one = cfg.clone()
+    one.defrost()
+    one.DATALOADER.NUM_WORKERS = 0
+    batch = next(iter(make_data_loader(one, dataset=dataset, num_iterations=1)))
+    drawn = []
+    for pixels, size, target in zip(
+        batch.images.tensors[:_IMAGES], batch.images.image_sizes, batch.targets, strict=False
+    ):
+        image = displayable(pixels[:, : size[0], : size[1]], cfg)
+        drawn.append(draw_target(image, target, class_names, size=_SIDE))
+    _save(image_page(drawn), Path(output) / "train_batch0.jpg")
+    counts, boxes = _count_labels(dataset, class_names)
+    try:
+        draw_label_statistics(counts, boxes, Path(output) / "labels.jpg")
+    except ImportError:
+        logger.warning("labels.jpg is not drawn: matplotlib is missing (pip install matplotlib)")
+
+
+def draw_outcome(detector: Detector, dataset: Any, output: str | Path) -> None:
+    """Writes ``results.png``, and ``val_batch0_pred.jpg``: what is found on the first images.
+
+    Args:
+        dataset: of the evaluation; None leaves out the second picture.
+    """
+    output = Path(output)
+    try:
+        draw_curves(read_records(output / "metrics.jsonl"), output / "results.png")
+    except ImportError:
+        logger.warning("results.png is not drawn: matplotlib is missing (pip install matplotlib)")
+    if dataset is None:
+        return
+    detector.model.eval()
+    drawn = []
+    for index in range(min(_IMAGES, len(dataset))):
+        (image,) = read_images(dataset, [index])
+        (found,) = detector([image])
+        drawn.append(_draw_found(image, keep_confident(found, _CONFIDENT), detector))
+    _save(image_page(drawn), output / "val_batch0_pred.jpg")
+
+
+def displayable(pixels: Tensor, cfg: Any) -> np.ndarray:
+    """Undoes the normalisation of a (3, H, W) image; gives (H, W, 3) uint8 RGB."""
+    mean, std = (
+        pixels.new_tensor(v)[:, None, None] for v in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)
+    )
+    image = (pixels * std + mean).permute(1, 2, 0)
+    image = image.flip(2) if cfg.INPUT.TO_BGR255 else image * 255
+    return image.round().clamp(0, 255).byte().contiguous().numpy()
+
+
+def _draw_found(image: np.ndarray, found: BoxList, detector: Detector) -> np.ndarray:
+    import cv2
+
+    labels = found.get_field("labels").numpy()
+    colors, boxes = class_colors(labels), found.convert("xyxy").bbox.numpy()
+    if found.has_field("mask"):
+        crops = instance_crops(
+            found,
+            aligned=detector.pastes_at_pixel_centres,
+            box_end_offset=detector.dialect.box_end_offset,
+        )
+        image = draw_masks(image, crops, colors)
+    scores = found.get_field("scores").tolist()
+    texts = [
+        f"{detector.class_names[label]} {score:.2f}"
+        for label, score in zip(labels.tolist(), scores, strict=True)
+    ]
+    image = draw_labels(draw_boxes(image, boxes, colors), boxes, texts, colors)
+    scale = _SIDE / max(image.shape[:2])
+    size = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _count_labels(dataset: Any, class_names: Sequence[str]) -> tuple[Counter[str], np.ndarray]:
+    """Objects per class, and (N, 2) relative sizes of their boxes, of evenly chosen images."""
+    counts = Counter({name: 0 for name in class_names[1:]})
+    sizes = [np.zeros((0, 2))]
+    for index in range(0, len(dataset), max(1, len(dataset) // _COUNTED)):
+        target = dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]
+        counts.update(class_names[label] for label in target.get_field("labels").tolist())
+        sides = target.convert("xywh").bbox[:, 2:].numpy()
+        sizes.append(sides / np.array(target.size))
+    return counts, np.concatenate(sizes)
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path, quality=92)

@@ -1,0 +1,62 @@
+"""Joins the processes that torchrun started into one run."""
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from maskrcnn_lib.engine.inference import resolve_device
+
+# One rank may score a whole data set while the others wait.
+_PATIENCE = datetime.timedelta(hours=1)
+
+
+def local_rank() -> int:
+    """Number of this process among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def was_restarted() -> bool:
+    """Whether torchrun started this process anew after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+@contextmanager
+def joined_processes(device_name: str) -> Iterator[torch.device]:
+    """Inside, this process is a rank of its run, if it belongs to one.
+
+    torchrun and ``python -m torch.distributed.launch`` say so in the environment, on one machine or
+    on several. Ranks talk over NCCL where they run on GPUs, else over gloo.
+
+    Args:
+        device_name: ``MODEL.DEVICE``.
+
+    Yields:
+        The device of this process: on GPUs, the one with its local rank.
+
+    Raises:
+        ValueError: there are fewer GPUs than processes on this machine.
+    """
+    device = resolve_device(device_name)
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if local_rank() >= count:
+            raise ValueError(
+                f"process {local_rank()} of this machine has no GPU of its own: there are {count}; "
+                "start as many processes, or set MODEL.DEVICE cpu"
+            )
+        device = torch.device("cuda", local_rank())
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", timeout=_PATIENCE, device_id=device)
+    else:
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()

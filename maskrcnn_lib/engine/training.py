@@ -1,0 +1,302 @@
+"""From a config to a trained model: puts data, model, solver and loop together."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from maskrcnn_lib.checkpoint import DetectronCheckpointer, load_weights
+from maskrcnn_lib.checkpoint.download import resolve_weights
+from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.files import load_yaml
+from maskrcnn_lib.config.paths_catalog import load_model_catalog
+from maskrcnn_lib.data.build import make_data_loader
+from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
+from maskrcnn_lib.data.datasets.build import build_test_datasets, class_count
+from maskrcnn_lib.data.transforms import build_transform
+from maskrcnn_lib.engine.inference import DTYPES, Detector
+from maskrcnn_lib.engine.measuring import flat_scores, measure_dataset
+from maskrcnn_lib.engine.pictures import draw_data, draw_outcome
+from maskrcnn_lib.engine.processes import local_rank
+from maskrcnn_lib.engine.trainer import Evaluate, do_train, seed_generators
+from maskrcnn_lib.evaluation.categories import match_categories
+from maskrcnn_lib.modeling.detector import build_detection_model
+from maskrcnn_lib.solver import make_lr_scheduler, make_optimizer
+from maskrcnn_lib.solver.plan import check_schedule, plan_schedule
+from maskrcnn_lib.solver.weight_average import WeightAverage
+from maskrcnn_lib.utils.comm import get_world_size, is_main_process, synchronize
+from maskrcnn_lib.utils.miscellaneous import save_config, save_labels
+
+logger = logging.getLogger(__name__)
+
+_NUM_CLASSES = "MODEL.ROI_BOX_HEAD.NUM_CLASSES"
+
+
+def run_training(
+    cfg: Any,
+    *,
+    device: torch.device,
+    given: Collection[str] = (),
+    resume: bool = False,
+    evaluates: bool = True,
+) -> dict[str, float]:
+    """Trains the model of a config on its data and leaves everything in ``OUTPUT_DIR``.
+
+    Args:
+        cfg: resolved configuration; it is not changed.
+        device: of this process.
+        given: full keys that were set by hand for this very run. Their values are not scaled to
+            the batch; and where the training data are among them, but not ``NUM_CLASSES``, the
+            classes are counted in the data.
+        resume: go on from ``last_checkpoint`` of ``OUTPUT_DIR``, where there is one.
+        evaluates: whether ``DATASETS.TEST`` is evaluated, during the run and at its end.
+
+    Returns:
+        The last evaluation's numbers, on the first rank.
+
+    Raises:
+        ValueError: the config, the data or the schedule cannot be used as they are; or the
+            directory holds a training that ``resume`` would continue.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    dataset = build_train_dataset(cfg, check_classes=False)
+    cfg = _planned(cfg, dataset, given)
+    checkpoint_names = class_names(dataset, cfg)
+    tests = build_test_datasets(cfg) if evaluates else {}
+    check_test_classes(checkpoint_names, tests)
+    _make_deterministic(cfg)
+    seed_generators(cfg.SEED)
+    model = build_detection_model(cfg)
+    checkpointer, wrapped = _prepare(cfg, model, device, checkpoint_names)
+    arguments = _begin(cfg, model, checkpointer, resume=resume)
+    if is_main_process():
+        output.mkdir(parents=True, exist_ok=True)
+        save_config(cfg, output / "config.yaml")
+        save_labels([dataset], output)
+        if arguments["iteration"] == 0:
+            draw_data(cfg, dataset, checkpoint_names, output)
+    synchronize()
+    loader = make_data_loader(
+        cfg, True, get_world_size() > 1, arguments["iteration"], dataset=dataset
+    )
+    solver = cfg.SOLVER
+    scores = do_train(
+        wrapped,
+        loader,
+        checkpointer.optimizer,
+        checkpointer.scheduler,
+        checkpointer,
+        device,
+        solver.CHECKPOINT_PERIOD,
+        arguments,
+        test_period=solver.TEST_PERIOD,
+        log_period=solver.LOG_PERIOD,
+        evaluate=make_evaluation(cfg, tests, checkpoint_names, device) if tests else None,
+        dtype=DTYPES[cfg.DTYPE],
+        accumulate=solver.ACCUMULATE,
+        clip_gradients=solver.CLIP_GRADIENTS,
+        seed=cfg.SEED,
+    )
+    if is_main_process():
+        average = checkpointer.average
+        detector = make_detector(cfg, average.model if average else model, checkpoint_names, device)
+        draw_outcome(detector, next(iter(tests.values()), None), output)
+    return scores
+
+
+def class_names(dataset: Any, cfg: Any) -> tuple[str, ...]:
+    """Name per label, the background first; numbers where the data set names no classes."""
+    names = list(getattr(dataset, "categories", {}).values())
+    count = cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    return ("__background", *(names or [f"class {label}" for label in range(1, count)]))
+
+
+def check_test_classes(names: Sequence[str], tests: Mapping[str, Any]) -> None:
+    """Looks for classes that would be measured and cannot be found, perhaps because misspelt.
+
+    Args:
+        names: the model's classes, the background first.
+        tests: data sets by name.
+
+    Raises:
+        ValueError: a data set shares no class with the model.
+    """
+    for name, dataset in tests.items():
+        categories = getattr(dataset, "categories", None)
+        if not categories:
+            continue
+        match_categories(names, categories)
+        lacking = [category for category in categories.values() if category not in names]
+        if len(lacking) == len(categories):  # the same classes in another language, in order
+            continue
+        for category in lacking:
+            near = get_close_matches(category, names, n=1)
+            hint = f"; is it the training data's {near[0]!r}?" if near else ""
+            logger.warning(
+                "%s has the class %r, which the model does not learn%s", name, category, hint
+            )
+
+
+def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
+    """The config with the classes of the data and the schedule of the run; says what it changed."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    count = class_count(dataset)
+    if count is not None and "DATASETS.TRAIN" in given and _NUM_CLASSES not in given:
+        if cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES != count:
+            logger.info("%s is %d, as the training data have it", _NUM_CLASSES, count)
+        cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES = count
+    check_num_classes(cfg, dataset)
+    plan = plan_schedule(cfg, len(dataset), given=given)
+    for note in plan.notes:
+        logger.info("%s", note)
+    for warning in check_schedule(plan.cfg):
+        logger.warning("%s", warning)
+    plan.cfg.freeze()
+    return plan.cfg
+
+
+def _make_deterministic(cfg: Any) -> None:
+    if cfg.DETERMINISTIC:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def _prepare(
+    cfg: Any, model: nn.Module, device: torch.device, names: Sequence[str]
+) -> tuple[DetectronCheckpointer, nn.Module]:
+    """Model on its device, with optimizer, schedule, and whatever else a checkpoint holds.
+
+    Returns:
+        The checkpointer with all of them, and the model as the loop calls it.
+    """
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(cfg, model)
+    decay = cfg.SOLVER.EMA_DECAY
+    checkpointer = DetectronCheckpointer(
+        cfg,
+        model,
+        optimizer,
+        make_lr_scheduler(cfg, optimizer),
+        cfg.OUTPUT_DIR,
+        class_names=names,
+        scaler=torch.amp.GradScaler(device.type) if cfg.DTYPE == "float16" else None,
+        average=WeightAverage(model, decay) if decay else None,
+        keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+    )
+    if cfg.MODEL.COMPILE:
+        model.backbone.compile(dynamic=True)
+    if get_world_size() == 1:
+        return checkpointer, model
+    wrapped = DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+    return checkpointer, wrapped
+
+
+def _begin(
+    cfg: Any, model: nn.Module, checkpointer: DetectronCheckpointer, *, resume: bool
+) -> dict[str, Any]:
+    """Loads the state to go on from, else the initial weights; gives the loop's arguments."""
+    output = cfg.OUTPUT_DIR
+    if checkpointer.has_checkpoint():
+        if not resume:
+            raise ValueError(
+                f"{output} holds a training already ({checkpointer.get_checkpoint_file()}): "
+                "--resume goes on with it; for a new one name another OUTPUT_DIR, or delete "
+                "last_checkpoint there"
+            )
+        _log_changes(Path(output) / "config.yaml", cfg)
+        arguments = checkpointer.load()
+        if "iteration" not in arguments:
+            raise ValueError(
+                f"the checkpoint in {output} is of another model and cannot be gone on with:\n"
+                f"{checkpointer.report}"
+            )
+        logger.info("going on after iteration %d", arguments["iteration"])
+        return arguments
+    if cfg.MODEL.WEIGHT:
+        report = load_weights(model, _fetched(cfg), class_names=checkpointer.class_names)
+        if report.dialect not in (None, cfg.MODEL.DIALECT):
+            logger.warning(
+                "the weights come from a training under the conventions of %s, but MODEL.DIALECT "
+                "is %s",
+                report.dialect,
+                cfg.MODEL.DIALECT,
+            )
+        if checkpointer.average is not None:
+            checkpointer.average.load_weights(model.state_dict())
+    return {"iteration": 0}
+
+
+def _fetched(cfg: Any) -> Path:
+    """The file of the initial weights; one process of each machine downloads it."""
+    catalog = load_model_catalog(cfg.PATHS_CATALOG)
+    if local_rank() == 0:
+        path = resolve_weights(cfg.MODEL.WEIGHT, catalog=catalog)
+        synchronize()
+        return path
+    synchronize()
+    return resolve_weights(cfg.MODEL.WEIGHT, catalog=catalog)
+
+
+def _log_changes(path: Path, cfg: Any) -> None:
+    """Says in which keys a run goes on with another config than it began with."""
+    if not path.is_file():
+        return
+    before, now = type(cfg)(load_yaml(path)).flat(), cfg.flat()
+    for key in now:
+        if key in before and before[key] != now[key] and list(_seq(before[key])) != _seq(now[key]):
+            logger.warning("%s is %s now; it was %s before", key, now[key], before[key])
+
+
+def _seq(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def make_detector(
+    cfg: Any, model: nn.Module, names: Sequence[str], device: torch.device
+) -> Detector:
+    """A model in training as a detector of raw images."""
+    return Detector(
+        model,
+        transform=build_transform(cfg),
+        dialect=get_dialect(cfg.MODEL.DIALECT),
+        size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
+        device=device,
+        dtype=DTYPES[cfg.DTYPE],
+        class_names=names,
+    )
+
+
+def make_evaluation(
+    cfg: Any, tests: Mapping[str, Any], names: Sequence[str], device: torch.device
+) -> Evaluate:
+    """A function that measures a model on all test sets and logs the tables.
+
+    Args:
+        tests: data sets by name; their files go to ``OUTPUT_DIR/inference/<name>``.
+        names: the model's classes, the background first.
+    """
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        detector = make_detector(cfg, model, names, device)
+        numbers: dict[str, float] = {}
+        for name, dataset in tests.items():
+            target = Path(cfg.OUTPUT_DIR) / "inference" / name
+            outcome = measure_dataset(detector, name, dataset, target, progress=False)
+            if outcome is not None:
+                scores, report = outcome
+                logger.info("evaluation:\n%s", report)
+                numbers |= flat_scores(name, scores)
+        return numbers
+
+    return evaluate

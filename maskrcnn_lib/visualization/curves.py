@@ -1,0 +1,78 @@
+"""Curves of a training and statistics of its labels, as pictures. Needs matplotlib."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_SHOWN_CLASSES = 60
+_PLOT_SIZE = (5.0, 3.4)  # inches
+_SCORES = ("AP", "AP50", "AP75")
+
+
+def draw_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> None:
+    """Draws losses, learning rate, gradient norm and average precision over the iterations.
+
+    Args:
+        records: of ``metrics.jsonl``: dicts of numbers with an ``iteration``.
+        path: picture file; its ending says the format.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure, plots = _figure(2, 2)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    groups = {
+        "losses": [name for name in names if name.startswith("loss")],
+        "learning rate": [name for name in names if name == "lr"],
+        "norm of the gradients": [name for name in names if name == "grad_norm"],
+        "average precision": [name for name in names if name.split("/")[-1] in _SCORES],
+    }
+    for plot, (title, members) in zip(plots, groups.items(), strict=True):
+        plot.set_title(title)
+        plot.set_xlabel("iteration")
+        for name in members:
+            points = [(r["iteration"], r[name]) for r in records if name in r]
+            marker = "o" if len(points) < 2 or "/" in name else ""
+            plot.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=name)
+        if len(members) > 1:
+            plot.legend(fontsize=7)
+        plot.grid(alpha=0.3)
+    figure.savefig(str(path))
+
+
+def draw_label_statistics(counts: Mapping[str, int], boxes: np.ndarray, path: str | Path) -> None:
+    """Draws how many objects each class has, and how large objects are.
+
+    Args:
+        counts: objects per class name; of many classes the most frequent are shown.
+        boxes: (N, 2) widths and heights relative to those of the image.
+        path: picture file; its ending says the format.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure, (bars, sizes) = _figure(1, 2)
+    shown = sorted(counts.items(), key=lambda item: -item[1])[:_SHOWN_CLASSES]
+    names, values = [name for name, _ in shown], [value for _, value in shown]
+    bars.bar(range(len(shown)), values)
+    bars.set_xticks(range(len(shown)), names, rotation=90, fontsize=max(4, 9 - len(shown) // 10))
+    bars.set_title("objects per class")
+    if len(boxes):
+        sizes.hist2d(boxes[:, 0], boxes[:, 1], bins=40, range=[[0, 1], [0, 1]], cmin=1)
+    sizes.set_title("sizes of boxes relative to the image")
+    sizes.set_xlabel("width")
+    sizes.set_ylabel("height")
+    figure.savefig(str(path))
+
+
+def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
+    """A figure that belongs to no window, and its plots."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = (_PLOT_SIZE[0] * columns, _PLOT_SIZE[1] * rows)
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure, list(np.ravel(figure.subplots(rows, columns)))
