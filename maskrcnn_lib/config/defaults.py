@@ -19,6 +19,7 @@ _C.MODEL.RPN_ONLY = False  # stop after the proposals
 _C.MODEL.MASK_ON = False  # predict a mask per detection
 _C.MODEL.KEYPOINT_ON = False  # predict keypoints per detection
 _C.MODEL.RETINANET_ON = False  # RetinaNet in place of the RPN; needs RPN_ONLY
+_C.MODEL.NORM = ""  # "frozen", "batch", "sync", "group"; "": STEM_FUNC decides, FBNetV3 has none
 _C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # one box regressor for all classes instead of one each
 
 _C.INPUT = CN()
@@ -130,7 +131,7 @@ _C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 0  # samples per bin and axis; 0: 
 _C.MODEL.ROI_BOX_HEAD.POOLER_SCALES = (1.0 / 16,)  # feature map size / image size, per level
 _C.MODEL.ROI_BOX_HEAD.NUM_CLASSES = 81  # with background; masks have as many channels
 _C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # width of the fully connected layers
-_C.MODEL.ROI_BOX_HEAD.USE_GN = False  # group norm in the Xconv1fc head
+_C.MODEL.ROI_BOX_HEAD.USE_GN = False  # group norm in the Xconv1fc and 2MLP heads
 _C.MODEL.ROI_BOX_HEAD.DILATION = 1  # dilation of the Xconv1fc convolutions
 _C.MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM = 256  # width of the Xconv1fc convolutions
 _C.MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS = 4  # number of the Xconv1fc convolutions

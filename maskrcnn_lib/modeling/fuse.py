@@ -14,10 +14,21 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 
+# Norms that do the same to every input, the latter outside training mode.
+ConstantNorm = FrozenBatchNorm2d | nn.BatchNorm2d | nn.SyncBatchNorm
 
-def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
+
+def _scale_and_shift(norm: ConstantNorm) -> tuple[Tensor, Tensor]:
+    """(C,) factor and (C,) offset of a norm that does the same to every input."""
+    if isinstance(norm, FrozenBatchNorm2d):
+        return norm.scale_and_shift()
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def _folded(conv: nn.Conv2d, norm: ConstantNorm) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does ``norm(conv(x))``."""
-    scale, shift = norm.scale_and_shift()
+    scale, shift = _scale_and_shift(norm)
     if conv.bias is not None:
         shift = shift + conv.bias * scale
     return conv.weight * scale.reshape(-1, 1, 1, 1), shift
@@ -37,20 +48,27 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def fuse_frozen_norms(model: nn.Module) -> nn.Module:
-    """Folds every frozen norm of ``model`` into its convolution, in place, and returns the model.
+    """Folds every constant norm of ``model`` into its convolution, in place, and returns the model.
 
-    A pair is found where a Sequential has a FrozenBatchNorm2d right behind a Conv2d, and where a
-    module names its pairs in an attribute ``conv_norm_pairs`` (tuples of two child names). The norm
-    becomes an Identity and the convolution gets a bias: predictions stay the same up to rounding,
-    the names in the state dict do not. For inference only: load weights before, train without.
+    Constant are frozen norms, and batch norms in evaluation mode. A pair is found where a
+    Sequential has a norm right behind a Conv2d, and where a module names its pairs in an attribute
+    ``conv_norm_pairs`` (tuples of two child names). The norm becomes an Identity and the
+    convolution gets a bias: predictions stay the same up to rounding, the names in the state dict
+    do not. For inference only: load weights before, train without.
     """
     for module in model.modules():
         for conv_name, norm_name in _pairs(module):
             conv, norm = getattr(module, conv_name), getattr(module, norm_name)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and _is_constant(norm):
                 _fuse(conv, norm)
                 setattr(module, norm_name, nn.Identity())
     return model
+
+
+def _is_constant(norm: nn.Module) -> bool:
+    return isinstance(norm, FrozenBatchNorm2d) or (
+        isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and not norm.training
+    )
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:
@@ -61,7 +79,7 @@ def _pairs(module: nn.Module) -> list[tuple[str, str]]:
 
 
 @torch.no_grad()
-def _fuse(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
+def _fuse(conv: nn.Conv2d, norm: ConstantNorm) -> None:
     weight, bias = _folded(conv, norm)
     conv.weight.copy_(weight)
     conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+
 NormFactory = Callable[[int], nn.Module]
 WeightedLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
@@ -68,6 +70,19 @@ def group_norm(
         )
     groups = num_groups if num_groups > 0 else channels // dim_per_group
     return nn.GroupNorm(groups, channels, eps)
+
+
+def freeze_batch_norms(module: nn.Module) -> None:
+    """Replaces the batch norms inside ``module``, in place, by ones whose statistics stay.
+
+    For parts that are not trained: a batch norm in training mode changes its statistics even where
+    its weights are frozen. Parameter names stay; statistics and weights become buffers.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d | nn.SyncBatchNorm):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features))
+        else:
+            freeze_batch_norms(child)
 
 
 def make_conv(

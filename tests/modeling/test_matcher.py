@@ -1,9 +1,13 @@
 """The matcher: thresholds, low-quality matches, and its corner cases."""
 
+import resource
+
 import pytest
 import torch
 
+from maskrcnn_lib.modeling import matcher as matcher_module
 from maskrcnn_lib.modeling.matcher import Matcher
+from maskrcnn_lib.structures.boxlist_ops import pairwise_iou
 
 QUALITY = torch.tensor(
     [
@@ -74,3 +78,41 @@ def test_a_batch_equals_its_parts():
 def test_crossed_thresholds_are_refused():
     with pytest.raises(ValueError, match="must not exceed"):
         Matcher(0.3, 0.7)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_blocks_give_what_the_whole_matrix_gives(monkeypatch, low_quality, shared):
+    generator = torch.Generator().manual_seed(2)
+
+    def random_boxes(*shape):
+        corners = torch.randint(0, 40, (*shape, 2, 2), generator=generator).float()
+        boxes = torch.cat((corners.amin(dim=-2), corners.amax(dim=-2) + 4), dim=-1)
+        return boxes
+
+    elements, boxes = random_boxes(3, 6), random_boxes(200) if shared else random_boxes(3, 200)
+    elements[0, 4:] = 0  # unused slots
+    elements[2] = 0
+    whole = Matcher(0.6, 0.3, allow_low_quality_matches=low_quality)
+    expected = whole(pairwise_iou(elements, boxes.expand(3, -1, -1)))
+    assert (expected >= 0).any()
+    for cells in (1, 300, 1 << 20):
+        monkeypatch.setitem(matcher_module.BLOCK_CELLS, "cpu", cells)
+        assert whole.match_boxes(elements, boxes).tolist() == expected.tolist()
+    assert (expected[2] == -1).all()
+
+
+def test_boxes_without_elements_are_background():
+    matches = Matcher(0.5, 0.5).match_boxes(torch.zeros(2, 0, 4), torch.rand(7, 4))
+    assert matches.tolist() == [[-1] * 7] * 2
+
+
+def test_a_thousand_elements_need_little_memory():
+    elements = torch.rand(1, 1000, 4) * 400
+    elements[..., 2:] += elements[..., :2]
+    boxes = torch.rand(100_000, 4) * 400
+    boxes[:, 2:] += boxes[:, :2]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Matcher(0.7, 0.3, allow_low_quality_matches=True).match_boxes(elements, boxes)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 100e6  # one matrix of overlaps alone would be 400 MB

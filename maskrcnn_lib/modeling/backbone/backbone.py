@@ -10,7 +10,8 @@ from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.modeling.backbone.fbnetv3 import ARCHITECTURES, FBNetV3Body
 from maskrcnn_lib.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from maskrcnn_lib.modeling.backbone.resnet import RESNET_BLOCKS, ResNet, ResNetHead
-from maskrcnn_lib.modeling.make_layers import NormFactory, group_norm
+from maskrcnn_lib.modeling.make_layers import NormFactory
+from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
 from maskrcnn_lib.modeling.registry import BACKBONES
 
 if TYPE_CHECKING:
@@ -54,14 +55,6 @@ def build_resnet_head(cfg: "CfgNode") -> ResNetHead:
     return ResNetHead(dilation=cfg.MODEL.RESNETS.RES5_DILATION, **options)
 
 
-def group_norm_factory(cfg: "CfgNode") -> NormFactory:
-    """Returns a function from channels to the group norm that ``MODEL.GROUP_NORM`` describes."""
-    keys = cfg.MODEL.GROUP_NORM
-    return partial(
-        group_norm, num_groups=keys.NUM_GROUPS, dim_per_group=keys.DIM_PER_GP, eps=keys.EPSILON
-    )
-
-
 def _resnet_options(cfg: "CfgNode") -> dict[str, Any]:
     keys = cfg.MODEL.RESNETS
     if any(keys.STAGE_WITH_DCN):
@@ -77,6 +70,8 @@ def _resnet_options(cfg: "CfgNode") -> dict[str, Any]:
 
 
 def _resnet_norm(cfg: "CfgNode") -> NormFactory:
+    if cfg.MODEL.NORM:
+        return named_norm_factory(cfg)
     names = (cfg.MODEL.RESNETS.STEM_FUNC, cfg.MODEL.RESNETS.TRANS_FUNC)
     if names == ("StemWithFixedBatchNorm", "BottleneckWithFixedBatchNorm"):
         return FrozenBatchNorm2d
@@ -116,7 +111,11 @@ def _build_resnet_fpn(cfg: "CfgNode", *, depth: int) -> Backbone:
 
 
 def _build_fbnetv3(cfg: "CfgNode", *, name: str) -> Backbone:
-    body = FBNetV3Body(ARCHITECTURES[name])
+    body = FBNetV3Body(
+        ARCHITECTURES[name],
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
+        norm=named_norm_factory(cfg),
+    )
     return Backbone(body, out_channels=body.out_channels)
 
 

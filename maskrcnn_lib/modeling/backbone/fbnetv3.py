@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.fuse import conv_norm
-from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal
+from maskrcnn_lib.modeling.make_layers import (
+    NormFactory,
+    freeze_batch_norms,
+    init_kaiming_normal,
+)
 
 
 @dataclass(frozen=True)
@@ -201,11 +205,18 @@ class FBNetV3Body(nn.Module):
     Args:
         architecture: channels of the stem and rows of the stages.
         in_channels: channels of the images.
+        freeze_at: this many stages, counted from the first, are not trained; batch norms in them
+            become frozen ones.
         norm: makes a trained norm behind each convolution; none by default.
     """
 
     def __init__(
-        self, architecture: Architecture, *, in_channels: int = 3, norm: NormFactory | None = None
+        self,
+        architecture: Architecture,
+        *,
+        in_channels: int = 3,
+        freeze_at: int = 0,
+        norm: NormFactory | None = None,
     ) -> None:
         super().__init__()
         channels = in_channels
@@ -214,6 +225,9 @@ class FBNetV3Body(nn.Module):
             trunk = BlockStack(channels, rows, stage=stage, stem_channels=stem, norm=norm)
             self.add_module(f"trunk{stage}", trunk)
             channels = trunk.out_channels
+            if stage < freeze_at:
+                freeze_batch_norms(trunk)
+                trunk.requires_grad_(False)
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.modeling.fuse import conv_norm
-from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_uniform
+from maskrcnn_lib.modeling.make_layers import (
+    NormFactory,
+    freeze_batch_norms,
+    init_kaiming_uniform,
+)
 
 # Blocks in layer1 to layer4, by depth.
 RESNET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
@@ -108,7 +112,7 @@ class ResNet(nn.Module):
         width_per_group: channels per group in ``layer1``; doubled in each later stage.
         stride_in_1x1: see Bottleneck.
         freeze_at: this many parts, counted from the stem, are not trained: 2 freezes the stem and
-            ``layer1``; 0 or less freezes nothing.
+            ``layer1``; 0 or less freezes nothing. Batch norms in them become frozen ones.
         norm: makes a norm for a number of channels.
     """
 
@@ -152,7 +156,9 @@ class ResNet(nn.Module):
 
     def _freeze(self, freeze_at: int) -> None:
         for name in ["stem", *self.stages][: max(freeze_at, 0)]:
-            self.get_submodule(name).requires_grad_(False)
+            part = self.get_submodule(name)
+            freeze_batch_norms(part)
+            part.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Returns the maps of ``return_stages``, finest first, for images (N, 3, H, W)."""

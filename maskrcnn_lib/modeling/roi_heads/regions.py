@@ -119,21 +119,34 @@ def all_rows(regions: Regions) -> Rows:
 
 
 def positive_rows(regions: Regions) -> Rows:
-    """The regions with an object.
+    """The regions with an object; on devices other than the CPU with repetitions that do not count.
 
-    Where the number of rows is fixed (see ``_positions``), the positives of an image are repeated
-    to fill up, so that a norm over the batch sees nothing else.
+    See ``_positions`` and ``repeat_positives``.
     """
-    slots = regions.labels.shape[1]
     positive = regions.labels > 0
-    counts = positive.sum(dim=1, keepdim=True)
-    fill = torch.arange(regions.most_positive, device=positive.device)
-    wanted = fill < counts  # (N, most_positive)
     if positive.device.type == "cpu":
         return _rows(regions, _positions(positive), positive)
-    starts = torch.arange(len(positive), device=positive.device)[:, None] * slots
-    positions = (fill % counts.clamp(min=1) + starts).flatten()
-    return _rows(regions, positions, positive)._replace(valid=wanted.flatten())
+    positions, counts = repeat_positives(positive, regions.most_positive)
+    return _rows(regions, positions, positive)._replace(valid=counts)
+
+
+def repeat_positives(positive: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """A fixed number of slots per image, filled up with its positives again and again.
+
+    So a norm over the batch sees nothing but positives, as long as there are any.
+
+    Args:
+        positive: (N, S) bool; the positives of an image come first.
+        count: slots that are wanted of each image.
+
+    Returns:
+        (N * count,) int64 which of the N * S slots, and (N * count,) bool whether it counts.
+    """
+    numbers = torch.arange(count, device=positive.device)
+    positives = positive.sum(dim=1, keepdim=True)  # (N, 1)
+    starts = torch.arange(len(positive), device=positive.device)[:, None] * positive.shape[1]
+    slots = numbers % positives.clamp(min=1) + starts  # (N, count)
+    return slots.flatten(), (numbers < positives).flatten()
 
 
 def _positions(valid: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_rpn_feature
 from maskrcnn_lib.modeling.box_coder import BoxCoder
 from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.matcher import Matcher
+from maskrcnn_lib.modeling.norms import named_norm_factory
 from maskrcnn_lib.modeling.outputs import Proposals
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, build_anchor_generator
 from maskrcnn_lib.modeling.rpn.inference import limit_batch, select_proposals
@@ -227,7 +228,11 @@ def build_single_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int)
 @registry.RPN_HEADS.register("FBNetV3.rpn_head")
 def build_fbnetv3_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> FBNetV3RPNHead:
     """The head of D2Go's FBNetV3 models."""
-    rpn_feature = build_fbnetv3_rpn_feature(in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY)
+    rpn_feature = build_fbnetv3_rpn_feature(
+        in_channels,
+        architecture=cfg.MODEL.BACKBONE.CONV_BODY,
+        norm=named_norm_factory(cfg),
+    )
     return FBNetV3RPNHead(rpn_feature, rpn_feature.out_channels, num_anchors)
 
 

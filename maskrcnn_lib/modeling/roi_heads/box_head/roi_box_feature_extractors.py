@@ -1,6 +1,7 @@
 """From regions of the feature maps to what the box predictor reads."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +10,8 @@ from yacs.config import CfgNode
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.backbone import build_resnet_head
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_box_feature
-from maskrcnn_lib.modeling.make_layers import make_fc
+from maskrcnn_lib.modeling.make_layers import NormFactory, init_normal, make_conv, make_fc
+from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 
 
@@ -45,20 +47,75 @@ class FPN2MLPFeatureExtractor(nn.Module):
         pooler: cuts the regions out.
         in_channels: channels of the feature maps.
         hidden_channels: width of both layers.
+        norm: makes a norm behind each layer, which then has no bias; none by default.
     """
 
-    def __init__(self, pooler: Pooler, in_channels: int, *, hidden_channels: int) -> None:
+    def __init__(
+        self,
+        pooler: Pooler,
+        in_channels: int,
+        *,
+        hidden_channels: int,
+        norm: NormFactory | None = None,
+    ) -> None:
         super().__init__()
         height, width = pooler.output_size
         self.pooler = pooler
-        self.fc6 = make_fc(in_channels * height * width, hidden_channels)
-        self.fc7 = make_fc(hidden_channels, hidden_channels)
+        self.fc6 = make_fc(in_channels * height * width, hidden_channels, norm=norm)
+        self.fc7 = make_fc(hidden_channels, hidden_channels, norm=norm)
         self.out_channels = hidden_channels
 
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
         x = self.pooler(features, rois).flatten(1)
         return F.relu(self.fc7(F.relu(self.fc6(x))))
+
+
+class FPNXconv1fcFeatureExtractor(nn.Module):
+    """3x3 convolutions and one linear layer on each region (Wu & He 2018, arXiv:1803.08494).
+
+    Args:
+        pooler: cuts the regions out.
+        in_channels: channels of the feature maps.
+        channels: output channels of each convolution.
+        hidden_channels: width of the linear layer.
+        dilation: of all convolutions.
+        norm: makes a norm behind each convolution, which then has no bias; none by default.
+    """
+
+    def __init__(
+        self,
+        pooler: Pooler,
+        in_channels: int,
+        *,
+        channels: Sequence[int],
+        hidden_channels: int,
+        dilation: int = 1,
+        norm: NormFactory | None = None,
+    ) -> None:
+        super().__init__()
+        self.pooler = pooler
+        layers: list[nn.Module] = []
+        for width in channels:
+            conv = make_conv(
+                in_channels,
+                width,
+                dilation=dilation,
+                norm=norm,
+                relu=True,
+                init=partial(init_normal, std=0.01),
+            )
+            layers += conv
+            in_channels = width
+        self.xconvs = nn.Sequential(*layers)
+        height, width = pooler.output_size
+        self.fc6 = make_fc(in_channels * height * width, hidden_channels)
+        self.out_channels = hidden_channels
+
+    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
+        x = self.xconvs(self.pooler(features, rois))
+        return F.relu(self.fc6(x.flatten(1)))
 
 
 class BlocksROIFeatureExtractor(nn.Module):
@@ -92,21 +149,36 @@ def build_resnet_extractor(cfg: CfgNode, in_channels: int) -> ResNetROIFeatureEx
 @registry.ROI_BOX_FEATURE_EXTRACTORS.register("FPN2MLPFeatureExtractor")
 def build_fpn_2mlp_extractor(cfg: CfgNode, in_channels: int) -> FPN2MLPFeatureExtractor:
     """Two linear layers of width ``MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM``."""
-    if cfg.MODEL.ROI_BOX_HEAD.USE_GN:
-        raise ValueError(
-            "MODEL.ROI_BOX_HEAD.USE_GN: group norm in the box head is not available in this "
-            "version; set it to False"
-        )
+    head = cfg.MODEL.ROI_BOX_HEAD
     return FPN2MLPFeatureExtractor(
         build_pooler(cfg, "ROI_BOX_HEAD"),
         in_channels,
-        hidden_channels=cfg.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM,
+        hidden_channels=head.MLP_HEAD_DIM,
+        norm=group_norm_factory(cfg) if head.USE_GN else None,
+    )
+
+
+@registry.ROI_BOX_FEATURE_EXTRACTORS.register("FPNXconv1fcFeatureExtractor")
+def build_fpn_xconv1fc_extractor(cfg: CfgNode, in_channels: int) -> FPNXconv1fcFeatureExtractor:
+    """``NUM_STACKED_CONVS`` convolutions and one linear layer, as ``MODEL.ROI_BOX_HEAD`` says."""
+    head = cfg.MODEL.ROI_BOX_HEAD
+    return FPNXconv1fcFeatureExtractor(
+        build_pooler(cfg, "ROI_BOX_HEAD"),
+        in_channels,
+        channels=[head.CONV_HEAD_DIM] * head.NUM_STACKED_CONVS,
+        hidden_channels=head.MLP_HEAD_DIM,
+        dilation=head.DILATION,
+        norm=group_norm_factory(cfg) if head.USE_GN else None,
     )
 
 
 @registry.ROI_BOX_FEATURE_EXTRACTORS.register("FBNetV3.box_head")
 def build_fbnetv3_box_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
     """The box blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    blocks = build_fbnetv3_box_feature(in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY)
+    blocks = build_fbnetv3_box_feature(
+        in_channels,
+        architecture=cfg.MODEL.BACKBONE.CONV_BODY,
+        norm=named_norm_factory(cfg),
+    )
     pooler = build_pooler(cfg, "ROI_BOX_HEAD")
     return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)

@@ -8,7 +8,8 @@ from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_mask_feature
-from maskrcnn_lib.modeling.make_layers import init_kaiming_normal, make_conv
+from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal, make_conv
+from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 from maskrcnn_lib.modeling.roi_heads.box_head.roi_box_feature_extractors import (
     BlocksROIFeatureExtractor,
@@ -29,16 +30,25 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
         in_channels: channels of the feature maps.
         channels: output channels of each convolution.
         dilation: of all convolutions.
+        norm: makes a norm behind each convolution, which then has no bias; none by default.
     """
 
     def __init__(
-        self, pooler: Pooler, in_channels: int, *, channels: Sequence[int], dilation: int = 1
+        self,
+        pooler: Pooler,
+        in_channels: int,
+        *,
+        channels: Sequence[int],
+        dilation: int = 1,
+        norm: NormFactory | None = None,
     ) -> None:
         super().__init__()
         self.pooler = pooler
         self.layer_names = [f"mask_fcn{index}" for index in range(1, len(channels) + 1)]
         for name, width in zip(self.layer_names, channels, strict=True):
-            layer = make_conv(in_channels, width, dilation=dilation, init=init_kaiming_normal)
+            layer = make_conv(
+                in_channels, width, dilation=dilation, norm=norm, init=init_kaiming_normal
+            )
             self.add_module(name, layer)
             in_channels = width
         self.out_channels = in_channels
@@ -60,22 +70,22 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
 def build_mask_fpn_extractor(cfg: CfgNode, in_channels: int) -> MaskRCNNFPNFeatureExtractor:
     """One convolution per entry of ``MODEL.ROI_MASK_HEAD.CONV_LAYERS``."""
     head = cfg.MODEL.ROI_MASK_HEAD
-    if head.USE_GN:
-        raise ValueError(
-            "MODEL.ROI_MASK_HEAD.USE_GN: group norm in the mask head is not available in this "
-            "version; set it to False"
-        )
     return MaskRCNNFPNFeatureExtractor(
         build_pooler(cfg, "ROI_MASK_HEAD"),
         in_channels,
         channels=head.CONV_LAYERS,
         dilation=head.DILATION,
+        norm=group_norm_factory(cfg) if head.USE_GN else None,
     )
 
 
 @registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNetV3.mask_head")
 def build_fbnetv3_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
     """The mask blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    blocks = build_fbnetv3_mask_feature(in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY)
+    blocks = build_fbnetv3_mask_feature(
+        in_channels,
+        architecture=cfg.MODEL.BACKBONE.CONV_BODY,
+        norm=named_norm_factory(cfg),
+    )
     pooler = build_pooler(cfg, "ROI_MASK_HEAD")
     return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
