@@ -1,0 +1,151 @@
+"""Operators against torchvision's and pycocotools', alternating in one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/ops.py [FILTER] [--rounds 15] [--threads 1] [--wall]
+
+In each round a row's two candidates run one after the other, each for a while. Times are CPU time
+of the process, which other programs on the machine disturb little; with more than one thread use
+--wall. The table shows medians over the rounds, and their ratio.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from maskrcnn_lib import layers
+
+SHORTEST = 0.02  # seconds; quicker candidates are called several times in a row
+IMAGE_SIZE = (800, 1088)
+PHOTO_SIZE = (3000, 4000)  # 12 megapixels
+
+
+class Row(NamedTuple):
+    """What is compared: two functions that do the same work."""
+
+    name: str
+    ours: Callable[[], object]
+    peer: Callable[[], object]
+
+
+def random_boxes(count: int, size: tuple[int, int], smallest: float, largest: float):
+    """Boxes within the image, (count, 4) xyxy."""
+    height, width = size
+    centre = torch.rand(count, 2) * torch.tensor([width, height])
+    extent = smallest + torch.rand(count, 2) * (largest - smallest)
+    boxes = torch.cat([centre - extent / 2, centre + extent / 2], dim=1)
+    return torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
+
+
+def object_masks(count: int, size: int):
+    """Round objects with uneven borders, (count, size, size) probabilities."""
+    axis = torch.linspace(-1, 1, size)
+    distance = (axis[:, None] ** 2 + axis**2).sqrt()
+    border = F.interpolate(torch.rand(count, 1, 5, 5), size=(size, size), mode="bicubic")[:, 0]
+    return torch.sigmoid(12 * (0.4 + 0.6 * border - distance))
+
+
+def nms_rows() -> Iterator[Row]:
+    from torchvision import ops as peer
+
+    for count in (1000, 4819, 20_000):
+        for name, largest in (("few overlaps", 100.0), ("many overlaps", 400.0)):
+            boxes = random_boxes(count, (1000, 1000), largest / 20, largest)
+            scores = torch.rand(count)
+            yield Row(
+                f"nms, {count} boxes, {name}",
+                lambda boxes=boxes, scores=scores: layers.nms(boxes, scores, 0.5),
+                lambda boxes=boxes, scores=scores: peer.nms(boxes, scores, 0.5),
+            )
+    for count, groups in ((4819, 5), (8000, 80), (80_000, 80)):
+        boxes = random_boxes(count, (1000, 1000), 5, 100)
+        arguments = (boxes, torch.rand(count), torch.randint(0, groups, (count,)), 0.5)
+        yield Row(
+            f"batched_nms, {count} boxes, {groups} groups",
+            lambda arguments=arguments: layers.batched_nms(*arguments),
+            lambda arguments=arguments: peer.batched_nms(*arguments),
+        )
+
+
+def paste_rows() -> Iterator[Row]:
+    from pycocotools import mask as coco_mask
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    masks = object_masks(100, 28)
+    boxes = random_boxes(100, IMAGE_SIZE, 20, 400)
+
+    def peer_paste(size: tuple[int, int], boxes: torch.Tensor) -> torch.Tensor:
+        return paste_masks_in_image(masks[:, None], boxes, size)[:, 0] > 0.5
+
+    def peer_encode(size: tuple[int, int], boxes: torch.Tensor) -> object:
+        """One mask at a time: all floats of the large photo would take 5 GB."""
+        parts = []
+        for mask, box in zip(masks, boxes, strict=True):
+            bitmap = paste_masks_in_image(mask[None, None], box[None], size)[0, 0] > 0.5
+            parts.append(coco_mask.encode(np.asfortranarray(bitmap.numpy().astype(np.uint8))))
+        return parts
+
+    for aligned in (False, True):
+        yield Row(
+            f"paste_masks, 100 masks, 800 x 1088, aligned={aligned}",
+            lambda aligned=aligned: layers.paste_masks(masks, boxes, IMAGE_SIZE, aligned=aligned),
+            lambda: peer_paste(IMAGE_SIZE, boxes),
+        )
+    for size, largest in ((IMAGE_SIZE, 400), (PHOTO_SIZE, 1500)):
+        boxes_here = random_boxes(100, size, largest / 20, largest)
+        yield Row(
+            f"masks_to_rle, 100 masks, {size[0]} x {size[1]}",
+            lambda size=size, boxes=boxes_here: layers.masks_to_rle(masks, boxes, size),
+            lambda size=size, boxes=boxes_here: peer_encode(size, boxes),
+        )
+
+
+ROWS = (nms_rows, paste_rows)
+
+
+def compare(row: Row, rounds: int, clock: Callable[[], float]) -> tuple[float, float]:
+    """Median milliseconds of ours and of the peer."""
+
+    def measure(candidate: Callable[[], object], calls: int) -> float:
+        started = clock()
+        for _ in range(calls):
+            candidate()
+        return clock() - started
+
+    candidates = (row.ours, row.peer)
+    for candidate in candidates:
+        candidate()
+    calls = [1 + int(SHORTEST / max(measure(candidate, 1), 1e-6)) for candidate in candidates]
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for candidate, count, taken in zip(candidates, calls, times, strict=True):
+            taken.append(measure(candidate, count) / count)
+    ours, peer = (statistics.median(taken) * 1e3 for taken in times)
+    return ours, peer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("filter", nargs="?", default="", help="only rows with this in their name")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--wall", action="store_true", help="measure elapsed time")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    clock = time.perf_counter if options.wall else time.process_time
+    print(f"{options.threads} threads, {'elapsed' if options.wall else 'CPU'} time, medians")
+    print(f"{'':58}{'ours ms':>10}{'peer ms':>10}{'ratio':>8}")
+    for rows in ROWS:
+        for row in rows():
+            if options.filter in row.name:
+                ours, peer = compare(row, options.rounds, clock)
+                print(f"{row.name:58}{ours:>10.3f}{peer:>10.2f}{peer / ours:>7.1f}x", flush=True)
+
+
+if __name__ == "__main__":
+    main()
