@@ -22,6 +22,8 @@ from maskrcnn_lib.layers.roi_align import (
     roi_align_reference,
 )
 
+MOST_LEVELS = 8  # that the kernels have room for
+
 
 def multilevel_roi_align(
     features: Sequence[Tensor],
@@ -41,7 +43,7 @@ def multilevel_roi_align(
     one halves the resolution.
 
     Args:
-        features: maps (N, C, H_l, W_l), finest first; same dtype, device, N and C.
+        features: 1 to 8 maps (N, C, H_l, W_l), finest first; same dtype, device, N and C.
         rois: (K, 5) floating point rows (batch index, x1, y1, x2, y2), in pixels of the image.
         scales: pixels of each map per pixel of the image.
         output_size: (height, width) in bins, or one number for both.
@@ -89,8 +91,8 @@ def multilevel_roi_align(
 
 
 def _check_pyramid(features: list[Tensor], scales: list[float], canonical_size: float) -> None:
-    if not features:
-        raise ValueError("features: expected at least one feature map, got none")
+    if not 0 < len(features) <= MOST_LEVELS:
+        raise ValueError(f"features: expected 1 to {MOST_LEVELS} feature maps, got {len(features)}")
     if len(features) != len(scales):
         raise ValueError(f"scales: got {len(scales)} for {len(features)} feature maps")
     for index, scale in enumerate(scales):
