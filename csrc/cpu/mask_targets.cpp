@@ -5,8 +5,11 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "common/bitmap_window.h"
 #include "common/mask_target_inputs.h"
@@ -19,6 +22,7 @@ using maskrcnn::Bitmap;
 using maskrcnn::GridPoint;
 using maskrcnn::GridWindow;
 using maskrcnn::kLargestTarget;
+using maskrcnn::mul;
 using maskrcnn::PolygonInputs;
 using maskrcnn::TargetRois;
 using maskrcnn::WindowAxis;
@@ -27,6 +31,15 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t kRoisPerPiece = 8;
+
+// The bits of each byte, lowest first.
+constexpr auto kSpreadBits = [] {
+  std::array<std::array<bool, 8>, 256> table{};
+  for (size_t byte = 0; byte < table.size(); ++byte) {
+    for (size_t bit = 0; bit < 8; ++bit) table[byte][bit] = byte >> bit & 1;
+  }
+  return table;
+}();
 
 // A grid of bits. Rows are words, bit c of which is column c.
 class BitGrid {
@@ -51,9 +64,13 @@ class BitGrid {
   }
 
   void write(bool* cells) const {
-    for (int32_t row = 0; row < size_; ++row, cells += size_) {
-      for (int32_t column = 0; column < size_; ++column) {
-        cells[column] = bits_[row * words_ + column / kBits] >> (column % kBits) & 1;
+    for (int32_t row = 0; row < size_; ++row) {
+      for (int32_t column = 0; column < size_; column += 8) {
+        const uint64_t word = bits_[row * words_ + column / kBits];
+        const auto& spread = kSpreadBits[word >> (column % kBits) & 0xff];
+        const int32_t count = std::min(size_ - column, 8);
+        std::memcpy(cells, spread.data(), static_cast<size_t>(count));
+        cells += count;
       }
     }
   }
@@ -83,6 +100,69 @@ bool cross_outline(const double* points, int64_t count, const GridWindow& window
   }
   return any;
 }
+
+// Reads a bitmap through a window: row by row, each interpolated between columns once.
+class WindowReader {
+ public:
+  WindowReader(const Bitmap& bitmap, const double* box, int32_t size)
+      : bitmap_(bitmap), rows_(box[1], box[3], size), size_(size) {
+    const WindowAxis columns(box[0], box[2], size);
+    for (int32_t x = 0; x < size; ++x) {
+      const WindowSample sample = columns.sample(x);
+      place(sample.first, sample.first_weight, first_[x], first_weight_[x]);
+      place(sample.second, sample.second_weight, second_[x], second_weight_[x]);
+    }
+  }
+
+  void write(bool* cells) {
+    float* upper = values_[0];
+    float* lower = values_[1];
+    int64_t upper_row = kNone, lower_row = kNone;
+    for (int32_t y = 0; y < size_; ++y, cells += size_) {
+      const WindowSample sample = rows_.sample(y);
+      if (sample.first == lower_row) {
+        std::swap(upper, lower);
+        std::swap(upper_row, lower_row);
+      }
+      if (sample.first != upper_row) read(upper_row = sample.first, upper);
+      if (sample.second != lower_row) read(lower_row = sample.second, lower);
+      for (int32_t x = 0; x < size_; ++x) {
+        const float value =
+            mul(sample.first_weight, upper[x]) + mul(sample.second_weight, lower[x]);
+        cells[x] = value >= 0.5f;
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::min();
+
+  // A column outside of the bitmap is zero: any other one without weight.
+  void place(int64_t column, float weight, int64_t& index, float& index_weight) const {
+    const bool inside = column >= 0 && column < bitmap_.width;
+    index = inside ? column : 0;
+    index_weight = inside ? weight : 0.0f;
+  }
+
+  void read(int64_t y, float* values) const {
+    if (y < 0 || y >= bitmap_.height || bitmap_.width == 0) {
+      std::fill_n(values, size_, 0.0f);
+      return;
+    }
+    const bool* row = bitmap_.pixels + y * bitmap_.width;
+    for (int32_t x = 0; x < size_; ++x) {
+      values[x] = mul(first_weight_[x], static_cast<float>(row[first_[x]])) +
+                  mul(second_weight_[x], static_cast<float>(row[second_[x]]));
+    }
+  }
+
+  Bitmap bitmap_;
+  WindowAxis rows_;
+  int32_t size_;
+  int64_t first_[kLargestTarget], second_[kLargestTarget];
+  float first_weight_[kLargestTarget], second_weight_[kLargestTarget];
+  float values_[2][kLargestTarget];
+};
 
 void check_ascending(const Tensor& offsets, int64_t last, const char* name, const char* counted) {
   const auto* values = offsets.const_data_ptr<int64_t>();
@@ -171,13 +251,7 @@ Tensor bitmap_mask_targets(const Tensor& bitmaps, const Tensor& boxes, const Ten
   const int64_t height = masks.size(1), width = masks.size(2);
   return draw_targets(rois, [&](int64_t instance, const double* box, bool* cells) {
     const Bitmap bitmap{pixels + instance * height * width, height, width};
-    const WindowAxis rows(box[1], box[3], rois.size), columns(box[0], box[2], rois.size);
-    WindowSample across[kLargestTarget];
-    for (int32_t x = 0; x < rois.size; ++x) across[x] = columns.sample(x);
-    for (int32_t y = 0; y < rois.size; ++y) {
-      const WindowSample along = rows.sample(y);
-      for (int32_t x = 0; x < rois.size; ++x) *cells++ = bitmap.inside(along, across[x]);
-    }
+    WindowReader(bitmap, box, rois.size).write(cells);
   });
 }
 

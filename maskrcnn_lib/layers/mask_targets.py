@@ -72,16 +72,15 @@ def polygon_mask_targets(
         if offsets.dim() != 1 or len(offsets) == 0:
             shape = tuple(offsets.shape)
             raise ValueError(f"{name} must be one-dimensional and not empty, but has shape {shape}")
-    if _values_can_be_read(points):
-        _require_finite("points", "point", points)
-        _require_ascending("polygon_offsets", polygon_offsets, len(points), "points")
-        polygons = len(polygon_offsets) - 1
-        _require_ascending("instance_offsets", instance_offsets, polygons, "polygons")
-        _check_roi_values(boxes, instances, len(instance_offsets) - 1)
     arguments = (points, polygon_offsets, instance_offsets, boxes, instances, size)
-    if _compiled(points):
+    if not _compiled(points):
+        _check_polygon_values(*arguments[:5])
+        return _polygon_reference(*arguments)
+    try:
         return torch.ops.maskrcnn.polygon_mask_targets(*arguments)
-    return _polygon_reference(*arguments)
+    except RuntimeError:  # the operator looks at values much faster, but raises this
+        _check_polygon_values(*arguments[:5])
+        raise
 
 
 def bitmap_mask_targets(bitmaps: Tensor, boxes: Tensor, instances: Tensor, size: int) -> Tensor:
@@ -109,20 +108,18 @@ def bitmap_mask_targets(bitmaps: Tensor, boxes: Tensor, instances: Tensor, size:
     _check_rois(boxes, instances, size, "bitmaps", bitmaps)
     require_shape("bitmaps", bitmaps, (None, None, None), "(G, H, W)")
     _require_dtype("bitmaps", bitmaps, torch.bool)
-    if _values_can_be_read(bitmaps):
+    if not _compiled(bitmaps):
         _check_roi_values(boxes, instances, len(bitmaps))
-    if _compiled(bitmaps):
+        return _bitmap_reference(bitmaps, boxes, instances, size)
+    try:
         return torch.ops.maskrcnn.bitmap_mask_targets(bitmaps, boxes, instances, size)
-    return _bitmap_reference(bitmaps, boxes, instances, size)
+    except RuntimeError:
+        _check_roi_values(boxes, instances, len(bitmaps))
+        raise
 
 
 def _compiled(tensor: Tensor) -> bool:
     return tensor.device.type in ("cpu", "cuda") and ops_available(tensor.device)
-
-
-def _values_can_be_read(tensor: Tensor) -> bool:
-    """Whether looking at values neither waits for a device nor breaks a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _require_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
@@ -144,6 +141,20 @@ def _check_rois(
     require_same_device("instances", instances, source_name, source)
     if not 1 <= size <= _LARGEST_SIZE:
         raise ValueError(f"size must be from 1 to {_LARGEST_SIZE}, but is {size}")
+
+
+def _check_polygon_values(
+    points: Tensor,
+    polygon_offsets: Tensor,
+    instance_offsets: Tensor,
+    boxes: Tensor,
+    instances: Tensor,
+) -> None:
+    _require_finite("points", "point", points)
+    _require_ascending("polygon_offsets", polygon_offsets, len(points), "points")
+    polygons = len(polygon_offsets) - 1
+    _require_ascending("instance_offsets", instance_offsets, polygons, "polygons")
+    _check_roi_values(boxes, instances, len(instance_offsets) - 1)
 
 
 def _check_roi_values(boxes: Tensor, instances: Tensor, count: int) -> None:

@@ -1,6 +1,7 @@
 """Mask targets against pycocotools, torch's interpolation and SegmentationMask."""
 
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -123,6 +124,23 @@ def test_ten_thousand_polygons_equal_pycocotools_pixel_for_pixel():
         drawn += int((targets.any(dim=(1, 2)) & ~targets.all(dim=(1, 2))).sum())
     assert polygons > 10_000
     assert drawn > 2000
+
+
+@pytest.mark.data
+def test_coco_objects_equal_pycocotools_pixel_for_pixel(test_data):
+    file = test_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    annotations = json.loads(file.read_text())["annotations"]
+    objects = [a for a in annotations if isinstance(a["segmentation"], list)]
+    masks = SegmentationMask([a["segmentation"] for a in objects], (640, 640))
+    x, y, width, height = torch.tensor([a["bbox"] for a in objects]).unbind(dim=1)
+    extent = torch.stack([width, height, width, height], dim=1)
+    jitter = torch.randn(extent.shape, generator=torch.Generator().manual_seed(0)) * 0.1
+    boxes = torch.stack([x, y, x + width, y + height], dim=1) + jitter * extent
+    flat = masks.flat_polygons()
+    for windows in (boxes, boxes.round()):
+        targets = polygon_mask_targets(*flat, windows, torch.arange(len(boxes)), 28)
+        assert torch.equal(targets, coco_targets(flat, windows, 28))
+        assert targets.any(dim=(1, 2)).float().mean() > 0.99
 
 
 @needs_ops
@@ -321,7 +339,10 @@ def wrong_polygon_calls():
     }
 
 
-def test_wrong_polygon_input_raises_and_names_the_argument():
+@both_ways
+def test_wrong_polygon_input_raises_and_names_the_argument(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
     for message, arguments in wrong_polygon_calls().items():
         with pytest.raises(ValueError, match=message):
             polygon_mask_targets(*arguments)
@@ -338,7 +359,10 @@ def test_wrong_polygon_input_raises_and_names_the_argument():
         polygon_mask_targets(flat.points.numpy(), *flat[1:], boxes, instances, 14)
 
 
-def test_wrong_bitmap_input_raises_and_names_the_argument():
+@both_ways
+def test_wrong_bitmap_input_raises_and_names_the_argument(compiled, monkeypatch):
+    if not compiled:
+        without_ops(monkeypatch)
     bitmaps, boxes, instances = random_bitmaps(0, 4)
     wrong_values = {
         "bitmaps must have shape": (bitmaps[0], boxes, instances, 14),
