@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.modeling.packed_masks import PackedMasks, pack_masks
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
@@ -22,7 +23,8 @@ class Targets(NamedTuple):
         labels: (N, G) int64, classes from 1.
         valid: (N, G) bool, which slots are used; they come first.
         seeds: (N,) int64, of the random choices made for each image.
-        masks: per image the masks of its objects, None where there are none.
+        masks: per image the masks of its objects; None where they are not needed.
+        packed_masks: the same on the device of the boxes.
     """
 
     boxes: Tensor
@@ -30,6 +32,7 @@ class Targets(NamedTuple):
     valid: Tensor
     seeds: Tensor
     masks: list[SegmentationMask] | None = None
+    packed_masks: PackedMasks | None = None
 
 
 def batch_targets(
@@ -76,7 +79,10 @@ def batch_targets(
     valid = torch.arange(fullest, device=device) < counts[:, None]
     seeds = _as_seeds(seeds, len(targets))
     boxes, labels, seeds = (part.to(device, non_blocking=True) for part in (boxes, labels, seeds))
-    return Targets(boxes, labels, valid, seeds, masks if with_masks else None)
+    if not with_masks:
+        return Targets(boxes, labels, valid, seeds)
+    packed = pack_masks(masks, fullest).to(device, non_blocking=True)
+    return Targets(boxes, labels, valid, seeds, masks, packed)
 
 
 def _as_seeds(seeds: Seeds | None, count: int) -> Tensor:

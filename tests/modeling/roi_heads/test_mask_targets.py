@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from maskrcnn_lib.modeling.roi_heads.mask_head.loss import mask_loss
 from maskrcnn_lib.modeling.roi_heads.mask_head.targets import mask_targets
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
+from maskrcnn_lib.modeling.targets import batch_targets
+from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 SIZE = (100, 80)
@@ -39,12 +41,25 @@ def make_masks(mode="poly"):
     return [SegmentationMask(polygons, SIZE, mode) for polygons in POLYGONS]
 
 
+def make_targets(masks):
+    targets = []
+    for of_image in masks:
+        target = BoxList([[0, 0, 9, 9]] * len(of_image), of_image.size)
+        target.add_field("labels", torch.ones(len(of_image), dtype=torch.int64))
+        target.add_field("masks", of_image)
+        targets.append(target)
+    sizes = [(height, width) for width, height in (target.size for target in targets)]
+    return batch_targets(targets, sizes, device=torch.device("cpu"), num_classes=2, with_masks=True)
+
+
 @pytest.mark.parametrize("offset", [0.0, -1.0])
 def test_polygons_are_rasterised_inside_the_region_as_pycocotools_does(offset):
     from pycocotools import mask as coco
 
     rows = make_rows()
-    ours = mask_targets(make_masks(), rows, 28, method="raster", box_end_offset=offset)
+    ours = mask_targets(
+        make_targets(make_masks()), rows, 28, method="raster", box_end_offset=offset
+    )
     for goal, (image, *box), which in zip(
         ours, rows.rois.tolist(), rows.matched.tolist(), strict=True
     ):
@@ -65,7 +80,7 @@ def test_bitmaps_are_sampled_as_torchvision_does(mode):
     from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
     rows = make_rows()
-    ours = mask_targets(make_masks(mode), rows, 28, method="roi_align")
+    ours = mask_targets(make_targets(make_masks(mode)), rows, 28, method="roi_align")
     for image, masks in enumerate(make_masks()):
         of_image = rows.rois[:, 0] == image
         boxes, matched = rows.rois[of_image, 1:], rows.matched[of_image]
@@ -76,8 +91,8 @@ def test_bitmaps_are_sampled_as_torchvision_does(mode):
 
 def test_bitmaps_give_nearly_the_same_as_polygons():
     rows = make_rows()
-    polygons = mask_targets(make_masks(), rows, 28, method="raster")
-    bitmaps = mask_targets(make_masks("mask"), rows, 28, method="raster")
+    polygons = mask_targets(make_targets(make_masks()), rows, 28, method="raster")
+    bitmaps = mask_targets(make_targets(make_masks("mask")), rows, 28, method="raster")
     # They differ along the outline, by the rounding of the window to whole pixels.
     assert (polygons != bitmaps).float().mean() < 0.05
     assert set(bitmaps.unique().tolist()) == {0.0, 1.0}
@@ -86,16 +101,44 @@ def test_bitmaps_give_nearly_the_same_as_polygons():
 @pytest.mark.parametrize("method", ["raster", "roi_align"])
 def test_rows_that_do_not_count_are_zero(method):
     rows = make_rows((True, False, True, False, False))._replace(
-        matched=torch.tensor([0, 99, 1, 99, 99])
+        matched=torch.tensor([0, 0, 1, 1, 0])
     )
-    goal = mask_targets(make_masks(), rows, 14, method=method)
+    goal = mask_targets(make_targets(make_masks()), rows, 14, method=method)
     assert goal.flatten(1).any(dim=1).tolist() == [True, False, True, False, False]
+
+
+def test_polygons_and_bitmaps_of_different_sizes_mix_in_a_batch():
+    small = SegmentationMask([[[5.0, 5.0, 30.0, 5.0, 30.0, 30.0, 5.0, 30.0]]], (40, 50), "mask")
+    none = SegmentationMask([], (30, 30))
+    images = [make_masks("mask")[1], none, make_masks("poly")[0], small]
+    rows = make_rows()._replace(
+        rois=torch.tensor(
+            [
+                [0, 4.0, 4.0, 92.0, 78.0],
+                [0, 18.0, 31.0, 78.0, 72.0],
+                [2, 12.0, 8.0, 55.5, 61.0],
+                [3, 2.0, 3.0, 36.0, 33.0],
+                [1, 0.0, 0.0, 9.0, 9.0],
+            ]
+        ),
+        matched=torch.tensor([0, 1, 0, 0, 0]),
+        valid=torch.tensor([True] * 4 + [False]),
+    )
+    together = mask_targets(make_targets(images), rows, 28, method="raster")
+    for row in range(4):
+        image = int(rows.rois[row, 0])
+        alone = Rows(*(field[row : row + 1].clone() for field in rows))
+        alone.rois[:, 0] = 0
+        expected = mask_targets(make_targets(images[image : image + 1]), alone, 28, method="raster")
+        assert expected.any()
+        assert together[row].tolist() == expected[0].tolist()
+    assert not together[4].any()
 
 
 def test_images_without_objects_give_no_targets():
     masks = [SegmentationMask([], SIZE), SegmentationMask([], SIZE)]
     rows = make_rows((False,) * 5)
-    assert mask_targets(masks, rows, 14, method="raster").sum() == 0
+    assert mask_targets(make_targets(masks), rows, 14, method="raster").sum() == 0
 
 
 def test_the_loss_is_the_mean_over_pixels_and_counted_regions():

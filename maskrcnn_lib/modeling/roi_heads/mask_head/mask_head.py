@@ -75,7 +75,7 @@ class ROIMaskHead(nn.Module):
         x = self.feature_extractor(features, rows.rois) if extracted is None else extracted
         logits = self.predictor(x, rows.labels)
         goal = mask_targets(
-            targets.masks,
+            targets,
             rows,
             logits.shape[-1],
             method=self.target,

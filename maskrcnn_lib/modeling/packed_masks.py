@@ -1,0 +1,72 @@
+"""The masks of a batch in a few tensors, ready for the operators that cut them to regions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskrcnn_lib.structures.flat_polygons import FlatPolygons
+from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+
+
+class PackedMasks(NamedTuple):
+    """Masks of N images with up to G objects; an object has polygons or a bitmap.
+
+    Attributes:
+        polygons: of all objects that have polygons.
+        bitmaps: (B, H, W) bool of all objects that have a bitmap; H and W of the largest image.
+        polygon_index: (N, G) int64, which of the polygons' objects; negative for none.
+        bitmap_index: (N, G) int64, which bitmap; negative for none.
+    """
+
+    polygons: FlatPolygons
+    bitmaps: Tensor
+    polygon_index: Tensor
+    bitmap_index: Tensor
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "PackedMasks":
+        """The same on ``device``."""
+        return PackedMasks(*(part.to(device, non_blocking=non_blocking) for part in self))
+
+
+def pack_masks(masks: Sequence[SegmentationMask], slots: int) -> PackedMasks:
+    """Puts the masks of all images together.
+
+    Args:
+        masks: per image those of its objects; in one image all are polygons or all are bitmaps.
+        slots: G, at least the number of objects of the fullest image.
+    """
+    polygon_index = torch.full((len(masks), slots), -1, dtype=torch.int64)
+    bitmap_index = torch.full((len(masks), slots), -1, dtype=torch.int64)
+    polygons: list[FlatPolygons] = []
+    bitmaps: list[Tensor] = []
+    polygon_count = bitmap_count = 0
+    for image, of_image in enumerate(masks):
+        count = len(of_image)
+        if of_image.mode == "poly":
+            polygon_index[image, :count] = torch.arange(polygon_count, polygon_count + count)
+            polygons.append(of_image.flat_polygons())
+            polygon_count += count
+        else:
+            bitmap_index[image, :count] = torch.arange(bitmap_count, bitmap_count + count)
+            bitmaps.append(of_image.get_mask_tensor())
+            bitmap_count += count
+    return PackedMasks(
+        FlatPolygons.cat(polygons), _stack_bitmaps(bitmaps), polygon_index, bitmap_index
+    )
+
+
+def _stack_bitmaps(parts: Sequence[Tensor]) -> Tensor:
+    """(B, H, W) bool from (B_i, H_i, W_i); what the smaller ones do not fill is False."""
+    if len(parts) == 1:
+        return parts[0]
+    height = max((part.shape[1] for part in parts), default=0)
+    width = max((part.shape[2] for part in parts), default=0)
+    device = parts[0].device if parts else None
+    stacked = torch.zeros((sum(map(len, parts)), height, width), dtype=torch.bool, device=device)
+    start = 0
+    for part in parts:
+        stacked[start : start + len(part), : part.shape[1], : part.shape[2]] = part
+        start += len(part)
+    return stacked
