@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from maskrcnn_lib import layers
+from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 SHORTEST = 0.02  # seconds; quicker candidates are called several times in a row
 IMAGE_SIZE = (800, 1088)
@@ -104,7 +105,72 @@ def paste_rows() -> Iterator[Row]:
         )
 
 
-ROWS = (nms_rows, paste_rows)
+def outlines(count: int, points: int, size: tuple[int, int]):
+    """Round objects with uneven borders: `count` polygons, (points, 2) float64."""
+    boxes = random_boxes(count, size, 40, 300).double()
+    centre, radius = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    angle = torch.linspace(0, 2 * np.pi, points + 1, dtype=torch.float64)[:-1]
+    circle = torch.stack([angle.cos(), angle.sin()], dim=1)
+    uneven = 0.8 + 0.2 * torch.rand(count, points, 1, dtype=torch.float64)
+    return list(centre[:, None] + radius[:, None] * circle * uneven)
+
+
+def polygon_target_row(points: int) -> Row:
+    """128 RoIs of 16 objects, jittered as proposals are; the peer goes RoI by RoI."""
+    from pycocotools import mask as coco_mask
+
+    instances = torch.arange(128) % 16
+    polygons = outlines(16, points, IMAGE_SIZE)
+    tight = torch.stack([torch.cat([p.amin(dim=0), p.amax(dim=0)]) for p in polygons])
+    extent = (tight[:, 2:] - tight[:, :2]).repeat(1, 2)[instances]
+    boxes = (tight[instances] + 0.1 * extent * torch.randn(128, 4)).float()
+    arrays, windows = [polygon.numpy() for polygon in polygons], boxes.double().numpy()
+    flat = SegmentationMask([[array] for array in arrays], IMAGE_SIZE[::-1]).flat_polygons()
+
+    def peer() -> list[np.ndarray]:
+        targets = []
+        for instance, box in zip(instances.tolist(), windows, strict=True):
+            moved = (arrays[instance] - box[:2]) * (28 / (box[2:] - box[:2]))
+            runs = coco_mask.merge(coco_mask.frPyObjects([moved.reshape(-1)], 28, 28))
+            targets.append(coco_mask.decode([runs])[:, :, 0])
+        return targets
+
+    return Row(
+        f"polygon_mask_targets, 128 RoIs, {points} points",
+        lambda: layers.polygon_mask_targets(*flat, boxes, instances, 28),
+        peer,
+    )
+
+
+def bitmap_target_row() -> Row:
+    """128 RoIs of 16 objects; the peer goes RoI by RoI."""
+    instances = torch.arange(128) % 16
+    shapes = [[polygon] for polygon in outlines(16, 26, IMAGE_SIZE)]
+    bitmaps = SegmentationMask(shapes, IMAGE_SIZE[::-1]).get_mask_tensor()
+    boxes = random_boxes(128, IMAGE_SIZE, 40, 300).round()
+
+    def peer() -> list[torch.Tensor]:
+        targets = []
+        for instance, box in zip(instances.tolist(), boxes.long().tolist(), strict=True):
+            x1, y1, x2, y2 = box
+            window = bitmaps[None, instance : instance + 1, y1:y2, x1:x2].float()
+            targets.append(F.interpolate(window, (28, 28), mode="bilinear")[0, 0] >= 0.5)
+        return targets
+
+    return Row(
+        f"bitmap_mask_targets, 128 RoIs, {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]}",
+        lambda: layers.bitmap_mask_targets(bitmaps, boxes, instances, 28),
+        peer,
+    )
+
+
+def mask_target_rows() -> Iterator[Row]:
+    yield polygon_target_row(26)  # as many as an object of COCO has
+    yield polygon_target_row(200)
+    yield bitmap_target_row()
+
+
+ROWS = (nms_rows, paste_rows, mask_target_rows)
 
 
 def compare(row: Row, rounds: int, clock: Callable[[], float]) -> tuple[float, float]:
