@@ -1,0 +1,81 @@
+"""One rank of a distributed run on the CPU: losses and gradients of four images, as JSON.
+
+Usage: two_ranks.py RENDEZVOUS_FILE OUTPUT_DIRECTORY, with RANK and WORLD_SIZE in the environment.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.modeling.detector import build_detection_model
+from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+
+SMALL = {
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
+    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 16,
+    "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM": 32,
+    "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 4,
+    "MODEL.ROI_MASK_HEAD.CONV_LAYERS": [16, 16],
+    "MODEL.RPN.PRE_NMS_TOP_N_TRAIN": 200,
+    "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN": 50,
+    "MODEL.RPN.FPN_POST_NMS_PER_BATCH": False,
+}
+OBJECTS = {
+    "objects": [1, 3, 1, 2],
+    "an image without objects": [3, 1, 2, 0],
+    "no objects": [2, 1, 0, 0],
+}
+SIZE = 96
+
+
+def make_target(count: int, generator: torch.Generator) -> BoxList:
+    corners = torch.rand(count, 2, 2, generator=generator) * 60
+    boxes = torch.cat((corners.amin(dim=1), corners.amax(dim=1) + 30), dim=1)
+    target = BoxList(boxes, (SIZE, SIZE))
+    target.add_field("labels", torch.randint(1, 4, (count,), generator=generator))
+    outlines = [[[x1, y1, x2, y1, x2, y2, x1, y2]] for x1, y1, x2, y2 in boxes.tolist()]
+    target.add_field("masks", SegmentationMask(outlines, (SIZE, SIZE)))
+    return target
+
+
+def main(rendezvous: str, output: str) -> None:
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
+    )
+    results = {}
+    for case, objects in OBJECTS.items():
+        torch.manual_seed(0)
+        overrides = [item for pair in SMALL.items() for item in pair]
+        model = build_detection_model(get_cfg("e2e_mask_rcnn_R_50_FPN_1x", overrides)).train()
+        model = DistributedDataParallel(model)
+        generator = torch.Generator().manual_seed(1)
+        images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
+        targets = [make_target(count, generator) for count in objects]
+        share = 4 // world_size
+        mine = slice(rank * share, (rank + 1) * share)
+        losses = model(images[mine], targets[mine], seeds=[10, 20, 30, 40][mine])
+        sum(losses.values()).backward()
+        results[case] = {
+            "losses": {name: value.item() for name, value in losses.items()},
+            "gradients": {
+                name: value.grad.square().sum().item()
+                for name, value in model.module.named_parameters()
+                if value.grad is not None
+            },
+        }
+    Path(output, f"{world_size}_{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
