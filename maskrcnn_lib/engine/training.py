@@ -1,6 +1,7 @@
 """From a config to a trained model: puts data, model, solver and loop together."""
 
 import logging
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -64,6 +65,7 @@ def run_training(
             directory holds a training that ``resume`` would continue.
     """
     output = Path(cfg.OUTPUT_DIR)
+    _check_output(output, resume=resume)
     dataset = build_train_dataset(cfg, check_classes=False)
     cfg = _planned(cfg, dataset, given)
     checkpoint_names = class_names(dataset, cfg)
@@ -73,7 +75,7 @@ def run_training(
     seed_generators(cfg.SEED)
     model = build_detection_model(cfg)
     checkpointer, wrapped = _prepare(cfg, model, device, checkpoint_names)
-    arguments = _begin(cfg, model, checkpointer, resume=resume)
+    arguments = _begin(cfg, model, checkpointer)
     if is_main_process():
         output.mkdir(parents=True, exist_ok=True)
         save_config(cfg, output / "config.yaml")
@@ -193,6 +195,8 @@ def _prepare(
         model.backbone.compile(dynamic=True)
     if get_world_size() == 1:
         return checkpointer, model
+    # of 1x1 convolutions, for which both memory formats are one and strides may be either's
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -202,18 +206,19 @@ def _prepare(
     return checkpointer, wrapped
 
 
-def _begin(
-    cfg: Any, model: nn.Module, checkpointer: DetectronCheckpointer, *, resume: bool
-) -> dict[str, Any]:
+def _check_output(output: Path, *, resume: bool) -> None:
+    """Keeps a new training from overwriting an old one."""
+    if not resume and (output / "last_checkpoint").is_file():
+        raise ValueError(
+            f"{output} holds a training already: --resume goes on with it; for a new one name "
+            "another OUTPUT_DIR, or delete last_checkpoint there"
+        )
+
+
+def _begin(cfg: Any, model: nn.Module, checkpointer: DetectronCheckpointer) -> dict[str, Any]:
     """Loads the state to go on from, else the initial weights; gives the loop's arguments."""
     output = cfg.OUTPUT_DIR
     if checkpointer.has_checkpoint():
-        if not resume:
-            raise ValueError(
-                f"{output} holds a training already ({checkpointer.get_checkpoint_file()}): "
-                "--resume goes on with it; for a new one name another OUTPUT_DIR, or delete "
-                "last_checkpoint there"
-            )
         _log_changes(Path(output) / "config.yaml", cfg)
         arguments = checkpointer.load()
         if "iteration" not in arguments:

@@ -25,7 +25,8 @@ def train(
         config: config name or file.
         weights: initial weights (path, catalog name or URL) instead of ``MODEL.WEIGHT``.
         train_data, val_data: COCO annotation file and directory of its images, instead of
-            ``DATASETS.TRAIN`` and ``DATASETS.TEST``. The classes are those of the training data.
+            ``DATASETS.TRAIN`` and ``DATASETS.TEST``. The classes are those of the training data;
+            with ``train_data`` alone nothing is evaluated.
         resume: go on from ``OUTPUT_DIR/last_checkpoint``, where there is one.
         skip_test: evaluate nothing.
         overrides: config keys and values, alternating. Of SOLVER they are taken as they are; what
@@ -49,6 +50,8 @@ def train(
     own = ["MODEL.WEIGHT", str(weights)] if weights is not None else []
     for key, data in (("DATASETS.TRAIN", train_data), ("DATASETS.TEST", val_data)):
         own += [key, (f"coco:{data[0]}:{data[1]}",)] if data is not None else []
+    if train_data is not None and val_data is None:
+        own += ["DATASETS.TEST", ()]  # the config's are of other data
     own += overrides
     cfg = get_cfg(config, own)
     with joined_processes(cfg.MODEL.DEVICE) as device:
