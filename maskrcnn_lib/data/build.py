@@ -1,6 +1,7 @@
 """Data loaders for training and testing, as a config describes them."""
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,8 +105,19 @@ def _loader(cfg: Any, dataset: TransformedDataset, batch_sampler: Any) -> DataLo
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, _usable_cpus()),
         collate_fn=BatchCollator(cfg.DATALOADER.SIZE_DIVISIBILITY),
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_sit_out_sigterm,
         # its own, so that loading draws nothing from the process's generator
         generator=torch.Generator(),
+    )
+
+
+def _sit_out_sigterm(worker: int) -> None:
+    """Keeps a worker at work when SIGTERM comes to all processes, so that an iteration can finish.
+
+    A second SIGTERM ends it. PyTorch gives workers a handler of its own before this runs.
+    """
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL)
     )
 
 

@@ -99,10 +99,8 @@ def _epochs_to_iterations(solver: Any, num_images: int) -> str:
     solver.STEPS = tuple(math.ceil(step * per_epoch) for step in solver.STEPS)
     for key in _PERIODS:
         solver[key] = math.ceil(solver[key] * per_epoch)
-    return (
-        f"{epochs} epochs of {num_images} images: {solver.MAX_ITER} iterations, steps at "
-        f"{list(solver.STEPS)}"
-    )
+    steps = f", steps at {list(solver.STEPS)}" if solver.SCHEDULE == "multistep" else ""
+    return f"{epochs} epochs of {num_images} images: {solver.MAX_ITER} iterations{steps}"
 
 
 def _scale_iterations(solver: Any, reference: int, by_hand: Collection[str]) -> list[str]:

@@ -1,5 +1,9 @@
 """Loaders give the same samples whatever the workers, the ranks and the resume point."""
 
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +143,18 @@ def test_bad_image_is_an_error_by_default():
         load(dataset=Scenes(bad=[5]))
     with pytest.raises(ValueError, match="cannot read image number 5"):
         load(dataset=Scenes(bad=[5]), workers=1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_workers_sit_out_a_sigterm_that_goes_to_all_processes():
+    expected = load("SOLVER.MAX_ITER", 30)
+    batches = iter(make_data_loader(config("SOLVER.MAX_ITER", 30, workers=1), dataset=Scenes()))
+    found = [next(batches)]
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)
+    found += batches
+    for one, other in zip(expected, found, strict=True):
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -70,6 +70,14 @@ def test_epochs_become_iterations():
     assert _numbers(plan.cfg) == (366, (244, 336), 0.0025)
     assert (plan.cfg.SOLVER.TEST_PERIOD, plan.cfg.SOLVER.CHECKPOINT_PERIOD) == (92, 31)
     assert plan.cfg.SOLVER.MAX_EPOCH == 0
+    assert plan.notes[-1].endswith("BASE_LR 0.02 -> 0.0025")
+    assert "12 epochs of 61 images: 366 iterations, steps at [244, 336]" in plan.notes
+
+
+def test_cosine_schedule_mentions_no_steps():
+    overrides = ["SOLVER.MAX_EPOCH", 12, "SOLVER.SCHEDULE", "cosine", "SOLVER.IMS_PER_BATCH", 2]
+    plan = plan_schedule(_cfg(*overrides), 61)
+    assert "12 epochs of 61 images: 366 iterations" in plan.notes
 
 
 def test_a_step_beyond_the_end_is_an_error():
