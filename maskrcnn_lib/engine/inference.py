@@ -79,12 +79,32 @@ def choose_model(
 
 
 def resolve_device(name: str) -> torch.device:
-    """``"auto"`` is the GPU where there is one; a missing GPU becomes the CPU, with a warning."""
+    """The device that ``MODEL.DEVICE`` names.
+
+    ``"auto"`` is the GPU where there is one. On a machine without any, a GPU becomes the CPU, with
+    a warning.
+
+    Raises:
+        ValueError: there is no such device.
+    """
     wanted = name if name != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ValueError(
+            f"MODEL.DEVICE {name!r} is no device; use auto, cpu, cuda or cuda:1"
+        ) from error
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %r but no CUDA device is usable: running on the CPU", name)
         return torch.device("cpu")
-    return torch.device(wanted)
+    count = torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        raise ValueError(
+            f"MODEL.DEVICE is {name!r}, but this machine has {count} GPUs, from cuda:0"
+        )
+    return device
 
 
 class Detector:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from maskrcnn_lib.layers._checks import require_tensor
 from maskrcnn_lib.layers._library import on_load, ops_available
 
 SUPPORTED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -107,6 +108,7 @@ def check_scale(name: str, scale: float) -> None:
 
 def check_features(name: str, features: Tensor) -> None:
     """Raises TypeError or ValueError where ``features`` is no feature map (N, C, H, W)."""
+    require_tensor(name, features)
     if features.dtype not in SUPPORTED_DTYPES:
         raise TypeError(
             f"{name}: expected dtype float32, float64, float16 or bfloat16, got {features.dtype}"
@@ -121,6 +123,7 @@ def check_rois(rois: Tensor, beside: Tensor, beside_name: str) -> None:
     Values are examined on the CPU, where that costs little, and outside of torch.compile; there
     the kernel examines them.
     """
+    require_tensor("rois", rois)
     if rois.dtype not in SUPPORTED_DTYPES:
         raise TypeError(f"rois: expected a floating point dtype, got {rois.dtype}")
     if rois.dim() != 2 or rois.shape[1] != 5:

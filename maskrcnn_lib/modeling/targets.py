@@ -75,7 +75,7 @@ def batch_targets(
         labels[index, : len(target)] = target.get_field("labels")
         if with_masks:
             masks.append(target.get_field("masks"))
-    counts = torch.tensor([len(target) for target in targets], device=device)
+    counts = torch.tensor([len(target) for target in targets]).to(device, non_blocking=True)
     valid = torch.arange(fullest, device=device) < counts[:, None]
     seeds = _as_seeds(seeds, len(targets))
     boxes, labels, seeds = (part.to(device, non_blocking=True) for part in (boxes, labels, seeds))

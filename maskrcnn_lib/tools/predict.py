@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -56,7 +57,8 @@ def predict(
         config: config name or file, instead of ``model``.
         weights: path, catalog name or URL; by default those of ``model``, or the config's
             ``MODEL.WEIGHT``.
-        output: directory, made if needed. Pictures are named after the images.
+        output: directory, made if needed. Pictures are named after the images; where several
+            images have one name, after their directories, too.
             ``coco_results.json`` holds COCO results; ``coco_predictions.json`` holds the same as
             a COCO data set with images and categories, for annotation tools.
         confidence: detections with a lower score are left out.
@@ -68,6 +70,8 @@ def predict(
 
     Raises:
         FileNotFoundError: an input does not exist, or the weights cannot be had.
+        ValueError: an unknown format, a confidence outside 0..1, or a picture that would take the
+            place of an image.
     """
     from tqdm import tqdm
 
@@ -75,10 +79,13 @@ def predict(
     from maskrcnn_lib.engine.inference import choose_model
     from maskrcnn_lib.engine.predictor import COCODemo
 
-    paths = list(find_images(images, suffixes))
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
+    paths = list(dict.fromkeys(find_images(images, suffixes)))
+    pictures = _picture_paths(paths, Path(output), formats)
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
     demo = COCODemo(cfg, confidence, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
-    writer = _Writer(demo, Path(output), formats, repeated_stems=_repeated(p.stem for p in paths))
+    writer = _Writer(demo, Path(output), pictures, with_json="json" in formats)
     summary = Summary()
     for path in tqdm(paths, unit="image", disable=not progress):
         try:
@@ -98,21 +105,21 @@ class _Writer:
     """Writes pictures as they come and the JSON files at the end."""
 
     def __init__(
-        self, demo: "COCODemo", output: Path, formats: Sequence[str], *, repeated_stems: set[str]
+        self, demo: "COCODemo", output: Path, pictures: dict[Path, list[Path]], *, with_json: bool
     ) -> None:
         self._demo = demo
         self._output = output
-        self._pictures = [f for f in formats if f != "json"]
-        self._json = "json" in formats
-        self._repeated_stems = repeated_stems
+        self._pictures = pictures
+        self._json = with_json
+        self._file_names = _names_of(list(pictures), with_suffix=True)
         self._written: list[Path] = []
         self._results: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
         output.mkdir(parents=True, exist_ok=True)
 
     def add(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
-        if self._pictures:
-            self._write_picture(path, image, predictions)
+        if self._pictures[path]:
+            self._write_pictures(path, image, predictions)
         if self._json:
             self._collect(path, predictions)
 
@@ -123,15 +130,12 @@ class _Writer:
             self._dump("coco_predictions.json", self._as_dataset())
         return self._written
 
-    def _write_picture(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
+    def _write_pictures(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
         from PIL import Image
 
         drawn = self._demo.draw(image[..., ::-1], predictions)
         picture = Image.fromarray(np.ascontiguousarray(drawn[..., ::-1]))
-        # two inputs with one stem must not overwrite each other's picture
-        stem = path.name if path.stem in self._repeated_stems else path.stem
-        for suffix in self._pictures:
-            target = self._output / f"{stem}.{suffix}"
+        for target in self._pictures[path]:
             picture.save(target)
             self._written.append(target)
 
@@ -142,7 +146,12 @@ class _Writer:
         image_id = len(self._images) + 1
         width, height = predictions.size
         self._images.append(
-            {"id": image_id, "file_name": path.name, "width": width, "height": height}
+            {
+                "id": image_id,
+                "file_name": self._file_names[path],
+                "width": width,
+                "height": height,
+            }
         )
         self._results += coco_results(
             predictions,
@@ -179,8 +188,46 @@ def _area(result: dict[str, Any]) -> float:
     return float(mask.area(result["segmentation"]))
 
 
-def _repeated(names: Iterable[str]) -> set[str]:
-    return {name for name, count in Counter(names).items() if count > 1}
+def _picture_paths(
+    paths: Sequence[Path], output: Path, formats: Sequence[str]
+) -> dict[Path, list[Path]]:
+    """The pictures to write of each image, one for each format."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"format {unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
+    suffixes = [name for name in formats if name != "json"]
+    names = _names_of(paths, with_suffix=False)
+    pictures = {
+        path: [output / f"{names[path].replace('/', '_')}.{suffix}" for suffix in suffixes]
+        for path in paths
+    }
+    images = {path.resolve() for path in paths}
+    for picture in (target for targets in pictures.values() for target in targets):
+        if picture.resolve() in images:
+            raise ValueError(
+                f"the picture {picture} would take the place of an image; "
+                "name another directory for the output"
+            )
+    return pictures
+
+
+def _names_of(paths: Sequence[Path], *, with_suffix: bool) -> dict[Path, str]:
+    """A name of its own for each image: as short as the others allow.
+
+    That is the stem where it may be (not ``with_suffix``), the file's name, or the path from the
+    directory that holds all images.
+    """
+    stems, names = Counter(path.stem for path in paths), Counter(path.name for path in paths)
+    chosen = {}
+    for path in paths:
+        if names[path.name] > 1:
+            root = os.path.commonpath([other.absolute().parent for other in paths])
+            chosen[path] = path.absolute().relative_to(root).as_posix()
+        elif with_suffix or stems[path.stem] > 1:
+            chosen[path] = path.name
+        else:
+            chosen[path] = path.stem
+    return chosen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -101,3 +101,5 @@ def test_wrong_input_is_named():
     )
     with pytest.raises(ValueError, match="uint8"):
         transform(IMAGE.astype(np.float32))
+    with pytest.raises(ValueError, match="must have pixels"):
+        transform(IMAGE[:0])

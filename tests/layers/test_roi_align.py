@@ -345,6 +345,8 @@ BAD_INPUT = {
     "integer map": (dict(input=torch.zeros(2, 4, 8, 8, dtype=torch.int32)), TypeError, "input: "),
     "boxes without image": (dict(rois=torch.zeros(3, 4)), ValueError, r"rois: .*\(3, 4\)"),
     "integer boxes": (dict(rois=torch.zeros(3, 5, dtype=torch.int64)), TypeError, "rois: "),
+    "boxes in a list": (dict(rois=[[0.0] * 5]), TypeError, "rois must be a torch.Tensor"),
+    "map of numpy": (dict(input=torch.zeros(1, 4, 8, 8).numpy()), TypeError, "input must be"),
     "other device": (dict(rois=torch.zeros(3, 5, device="meta")), ValueError, "rois: on meta"),
     "image beyond the last": (dict(rois=bad_row(0, 2)), ValueError, r"rois\[3\]"),
     "image before the first": (dict(rois=bad_row(0, -1)), ValueError, r"rois\[3\]"),

@@ -1,5 +1,6 @@
 """``maskrcnn predict`` on real photos, as a user runs it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn_lib.tools.cli import main
+from maskrcnn_lib.tools.predict import predict
 
 MODEL = "d2go/mask_rcnn_fbnetv3a_C4"
 PHOTOS = Path(__file__).parents[2] / "demo" / "images"
@@ -113,6 +115,41 @@ def test_inputs_with_one_stem_do_not_overwrite_each_other(weights, photos, tmp_p
     assert {"coffee.jpg.png", "coffee.png.png"} <= {p.name for p in output.iterdir()}
 
 
+def test_images_of_one_name_do_not_overwrite_each_other(weights, photos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(photos / "coffee.jpg", other / "chelsea.jpg")
+    output = tmp_path / "out"
+    inputs = [str(photos / "chelsea.jpg"), str(other), str(photos / "chelsea.jpg")]
+    assert main(["predict", *inputs, "--model", MODEL, "--output", str(output)]) == 0
+    pictures = {p.name: Image.open(p).size for p in output.glob("*.png")}
+    assert pictures == {
+        "photos_chelsea.jpg.png": Image.open(photos / "chelsea.jpg").size,
+        "other_chelsea.jpg.png": Image.open(photos / "coffee.jpg").size,
+    }
+    entries = json.loads((output / "coco_predictions.json").read_text())["images"]
+    assert [e["file_name"] for e in entries] == ["photos/chelsea.jpg", "other/chelsea.jpg"]
+
+
+def test_a_picture_never_takes_the_place_of_an_image(photos, capsys):
+    Image.open(photos / "coffee.jpg").save(photos / "coffee.png")
+    (photos / "coffee.jpg").unlink()
+    before = (photos / "coffee.png").read_bytes()
+    command = ["predict", str(photos / "coffee.png"), "--output", str(photos), "--model", MODEL]
+    assert main(command) == 1
+    assert "another directory" in capsys.readouterr().err
+    assert (photos / "coffee.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"formats": ["gif"]}, "png, jpg, pdf, json"), ({"confidence": 70}, "within 0 and 1")],
+)
+def test_options_that_cannot_be_meant_are_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        predict([PHOTOS], model=MODEL, output=tmp_path, **options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,3 +162,10 @@ def test_inputs_with_one_stem_do_not_overwrite_each_other(weights, photos, tmp_p
 def test_wrong_input_is_named(weights, arguments, message, capsys, tmp_path):
     assert main(["predict", "--output", str(tmp_path), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_an_output_directory_that_is_a_file_is_named(weights, tmp_path, capsys):
+    (tmp_path / "occupied").write_text("")
+    command = ["predict", str(PHOTOS / "coffee.jpg"), "--model", MODEL]
+    assert main([*command, "--output", str(tmp_path / "occupied")]) == 1
+    assert "FileExistsError" in capsys.readouterr().err

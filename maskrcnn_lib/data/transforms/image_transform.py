@@ -73,6 +73,8 @@ class ImageTransform:
             raise ValueError(
                 f"image must be a (H, W, 3) uint8 array, got {image.shape} of {image.dtype}"
             )
+        if not image.size:
+            raise ValueError(f"image must have pixels, got {image.shape}")
         size = size or self.size_of(image.shape[0], image.shape[1])
         # channels are swapped first, where there are the fewest pixels
         pixels = _swap_channels(image) if self.to_bgr255 else torch.from_numpy(_writable(image))

@@ -52,7 +52,7 @@ class CombinedROIHeads(nn.Module):
             proposals: regions of the N images.
             image_sizes: per image, height and width without padding, in pixels.
         """
-        sizes = torch.tensor(image_sizes, device=proposals.boxes.device)
+        sizes = torch.tensor(image_sizes).to(proposals.boxes.device, non_blocking=True)
         detections = self.box(features, proposals, sizes)
         if self.mask is not None:
             detections = self.mask(features, detections)

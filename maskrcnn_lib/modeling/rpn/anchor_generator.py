@@ -140,8 +140,10 @@ class AnchorGenerator(nn.Module):
             for stride, shape in zip(self.strides, feature_shapes, strict=True)
         ]
         key = (tuple(map(tuple, feature_shapes)), tuple(steps), device)
-        if key not in self._grids:
-            self._grids[key] = [
+        # Held here, because another thread may drop it from the cache at any time.
+        grids = self._grids.get(key)
+        if grids is None:
+            grids = self._grids[key] = [
                 _lay(anchors.to(device), shape, step)
                 for anchors, shape, step in zip(
                     self.cell_anchors, feature_shapes, steps, strict=True
@@ -149,7 +151,7 @@ class AnchorGenerator(nn.Module):
             ]
             if len(self._grids) > CACHED_SHAPES:
                 self._grids.popitem(last=False)
-        return self._grids[key]
+        return grids
 
     def _step(
         self, stride: int, feature_shape: tuple[int, int], image_shape: tuple[int, int]

@@ -194,7 +194,7 @@ class RPNModule(nn.Module):
             [_flatten_anchors(level, 1).squeeze(-1) for level in objectness],
             [_flatten_anchors(level, 4) for level in offsets],
             shapes,
-            torch.tensor(images.image_sizes, device=device),
+            torch.tensor(images.image_sizes).to(device, non_blocking=True),
         )
 
     def _propose(self, predictions: Predictions, limits: ProposalLimits) -> Proposals:

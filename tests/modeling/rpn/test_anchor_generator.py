@@ -1,5 +1,7 @@
 """Anchor tables against the values of maskrcnn-benchmark, torchvision and D2Go."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,18 @@ def test_grids_are_kept_per_shape_and_only_a_bounded_number():
         generator([(1, width)], (4, 4 * width), CPU)
     assert len(generator._grids) == CACHED_SHAPES
     torch.testing.assert_close(generator([(2, 3)], (8, 12), CPU)[0], first[0])
+
+
+def test_threads_that_push_each_other_out_of_the_cache_get_their_anchors():
+    class ForgetfulCache(OrderedDict):
+        """As if another thread had filled the cache since."""
+
+        def __setitem__(self, key, value):
+            pass
+
+    generator = AnchorGenerator([(32,)], RATIOS, strides=(4,))
+    generator._grids = ForgetfulCache()
+    assert generator([(2, 3)], (8, 12), CPU)[0].shape == (2 * 3 * len(RATIOS), 4)
 
 
 def test_anchors_stay_float32_when_the_model_changes_dtype():
