@@ -1,16 +1,19 @@
 """Operators against torchvision's and pycocotools', alternating in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/ops.py [FILTER] [--rounds 15] [--threads 1] [--wall]
+    OMP_NUM_THREADS=1 python benchmarks/ops.py [FILTER] [--quick] [--threads 1] [--wall]
+    python benchmarks/ops.py [FILTER] --scaling 2
 
 In each round a row's two candidates run one after the other, each for a while. Times are CPU time
 of the process, which other programs on the machine disturb little; with more than one thread use
---wall. The table shows medians over the rounds, and their ratio.
+--wall. The table shows medians over the rounds, and their ratio. --scaling compares ours on that
+many threads with ours on one, by elapsed time.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +51,16 @@ def object_masks(count: int, size: int):
     distance = (axis[:, None] ** 2 + axis**2).sqrt()
     border = F.interpolate(torch.rand(count, 1, 5, 5), size=(size, size), mode="bicubic")[:, 0]
     return torch.sigmoid(12 * (0.4 + 0.6 * border - distance))
+
+
+def random_rois(count: int, smallest: float, largest: float):
+    """Boxes of one image, (count, 5), with sizes spread evenly in logarithm."""
+    height, width = IMAGE_SIZE
+    centre = torch.rand(count, 2) * torch.tensor([width, height])
+    extent = smallest * (largest / smallest) ** torch.rand(count, 2)
+    boxes = torch.cat([centre - extent / 2, centre + extent / 2], dim=1)
+    boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
+    return torch.cat([torch.zeros(count, 1), boxes], dim=1)
 
 
 def nms_rows() -> Iterator[Row]:
@@ -170,7 +183,80 @@ def mask_target_rows() -> Iterator[Row]:
     yield bitmap_target_row()
 
 
-ROWS = (nms_rows, paste_rows, mask_target_rows)
+def roi_align_rows() -> Iterator[Row]:
+    """Boxes as of proposals: sizes of 12 to 90 pixels on the finest level, evenly in logarithm."""
+    from torchvision import ops as peer
+
+    features = torch.randn(1, 256, 200, 272)
+    last = features.contiguous(memory_format=torch.channels_last)
+    for count, bins, sampling_ratio in ((1000, 7, 2), (1000, 7, 0), (100, 14, 2)):
+        rois = random_rois(count, 12, 90)
+        rule = (bins, 0.25, sampling_ratio)
+        gradient = torch.randn(count, 256, bins, bins)
+        gradient_last = gradient.contiguous(memory_format=torch.channels_last)
+        what = f"{count} RoIs {bins} x {bins}, sampling {sampling_ratio}"
+
+        def pool(x: torch.Tensor, rois=rois, rule=rule) -> object:
+            return layers.roi_align(x, rois, *rule)
+
+        def pool_peer(rois=rois, rule=rule) -> object:
+            return peer.roi_align(features, rois, *rule)
+
+        def spread(gradient: torch.Tensor, last: bool, rois=rois, sampling_ratio=sampling_ratio):
+            return torch.ops.maskrcnn.roi_align_backward(
+                gradient, rois, features.shape, 0.25, sampling_ratio, False, last, False
+            )
+
+        def spread_peer(gradient=gradient, rois=rois, bins=bins, sampling_ratio=sampling_ratio):
+            return torch.ops.torchvision._roi_align_backward(
+                gradient, rois, 0.25, bins, bins, *features.shape, sampling_ratio, False
+            )
+
+        yield Row(f"roi_align, {what}, channels last", partial(pool, last), pool_peer)
+        yield Row(f"roi_align, {what}, channels first", partial(pool, features), pool_peer)
+        yield Row(
+            f"roi_align backward, {what}, last", partial(spread, gradient_last, True), spread_peer
+        )
+        yield Row(
+            f"roi_align backward, {what}, first", partial(spread, gradient, False), spread_peer
+        )
+
+
+def pyramid_rows() -> Iterator[Row]:
+    from torchvision.ops import MultiScaleRoIAlign
+
+    scales = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+    features = [torch.randn(1, 256, int(800 * s), int(1088 * s)) for s in scales]
+    last = [level.contiguous(memory_format=torch.channels_last) for level in features]
+    half = [level.bfloat16() for level in last]
+    named = {str(index): level for index, level in enumerate(features)}
+    for count, bins in ((1000, 7), (100, 14)):
+        rois = random_rois(count, 12, 700)
+        pooler = MultiScaleRoIAlign(list(named), bins, 2)
+
+        def pool(levels: list[torch.Tensor], rois=rois, bins=bins) -> object:
+            return layers.multilevel_roi_align(levels, rois, scales, bins, 2)
+
+        def pool_peer(rois=rois, pooler=pooler) -> object:
+            return pooler(named, [rois[:, 1:]], [IMAGE_SIZE])
+
+        what = f"{count} RoIs {bins} x {bins}"
+        yield Row(f"multilevel_roi_align, {what}, last", partial(pool, last), pool_peer)
+        yield Row(f"multilevel_roi_align, {what}, first", partial(pool, features), pool_peer)
+        yield Row(f"multilevel_roi_align, {what}, last, bfloat16", partial(pool, half), pool_peer)
+
+
+ROWS = (nms_rows, paste_rows, mask_target_rows, roi_align_rows, pyramid_rows)
+
+
+def on_threads(row: Row, threads: int) -> Row:
+    """Ours on some threads against ours on one."""
+
+    def run(count: int) -> object:
+        torch.set_num_threads(count)
+        return row.ours()
+
+    return Row(row.name, partial(run, threads), partial(run, 1))
 
 
 def compare(row: Row, rounds: int, clock: Callable[[], float]) -> tuple[float, float]:
@@ -198,19 +284,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("filter", nargs="?", default="", help="only rows with this in their name")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="three rounds")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--wall", action="store_true", help="measure elapsed time")
+    parser.add_argument("--scaling", type=int, metavar="N", help="ours on N threads against one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    clock = time.perf_counter if options.wall else time.process_time
-    print(f"{options.threads} threads, {'elapsed' if options.wall else 'CPU'} time, medians")
-    print(f"{'':58}{'ours ms':>10}{'peer ms':>10}{'ratio':>8}")
+    wall = options.wall or options.scaling is not None
+    clock = time.perf_counter if wall else time.process_time
+    threads, peer_name = (
+        options.scaling or options.threads,
+        "ours on 1" if options.scaling else "peer",
+    )
+    print(f"{threads} threads, {'elapsed' if wall else 'CPU'} time, medians")
+    print(f"{'':58}{'ours ms':>10}{peer_name + ' ms':>14}{'ratio':>8}")
     for rows in ROWS:
         for row in rows():
             if options.filter in row.name:
-                ours, peer = compare(row, options.rounds, clock)
-                print(f"{row.name:58}{ours:>10.3f}{peer:>10.2f}{peer / ours:>7.1f}x", flush=True)
+                row = on_threads(row, options.scaling) if options.scaling else row
+                ours, peer = compare(row, 3 if options.quick else options.rounds, clock)
+                print(f"{row.name:58}{ours:>10.3f}{peer:>14.2f}{peer / ours:>7.1f}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 // along the columns of a RoI, first over the rows (Y F), then across the columns (X^T).
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -193,26 +194,67 @@ void spread_roi(const T* grad, int64_t bins_y, int64_t bins_x, int64_t row_strid
   });
 }
 
-// Forward of up to kRoisPerPlane RoIs from `first` on: shares out channels.
+// Fetches what a RoI will read of `channels` planes: its lines are too short for the processor to
+// foresee. image: the first plane.
 template <class Acc, class T>
-void pool_planes(const RoiProblem& problem, const std::vector<PlacedRoi<Acc>>& rois, int64_t first,
-                 int64_t count, const std::vector<const T*>& data, T* out) {
+MASKRCNN_INLINE inline void prefetch_roi(const FeatureMap& map, const T* image, int64_t channels,
+                                         const PlaneWeights<Acc>& plane) {
+  constexpr int64_t kLine = 64 / sizeof(T);  // of the cache
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    const T* base = image + channel * map.channel_stride;
+    int64_t fetched = -1;
+    for (int64_t offset : plane.offset) {
+      if (offset <= fetched) continue;  // neighbouring bins share rows
+      fetched = offset;
+      for (int64_t i = 0; i < plane.window; i += kLine) prefetch(base + offset + i);
+      prefetch(base + offset + plane.window - 1);
+    }
+  }
+}
+
+// Levels whose planes the RoIs read so few times over that fetching ahead pays.
+template <class Acc>
+std::array<bool, kMostLevels> sparse_levels(const RoiProblem& problem, const PlacedRoi<Acc>* rois,
+                                            const std::vector<PlaneWeights<Acc>>& weights) {
+  constexpr int64_t kManyTimes = 8;
+  std::array<int64_t, kMostLevels> read{};
+  for (size_t i = 0; i < weights.size(); ++i) {
+    read[rois[i].level] += static_cast<int64_t>(weights[i].offset.size()) * weights[i].window;
+  }
+  std::array<bool, kMostLevels> sparse{};
+  for (int64_t level = 0; level < problem.levels; ++level) {
+    const FeatureMap& map = problem.maps[level];
+    sparse[level] = read[level] < kManyTimes * map.height * map.width * problem.images;
+  }
+  return sparse;
+}
+
+// Forward of up to kRoisPerPlane RoIs from `rois` on: shares out channels.
+template <class Acc, class T>
+void pool_planes(const RoiProblem& problem, const PlacedRoi<Acc>* rois, int64_t count,
+                 const std::vector<const T*>& data, T* out) {
   std::vector<PlaneWeights<Acc>> weights(static_cast<size_t>(count));
   for_each_piece(count, kRoisPerPiece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const PlacedRoi<Acc>& roi = rois[first + i];
-      weights[i] =
-          plane_weights(problem.maps[roi.level], weights_y(roi, problem), weights_x(roi, problem));
+      weights[i] = plane_weights(problem.maps[rois[i].level], weights_y(rois[i], problem),
+                                 weights_x(rois[i], problem));
     }
   });
+  const auto sparse = sparse_levels(problem, rois, weights);
   for_each_piece(problem.channels, kPlanesPerPiece, [&](int64_t begin, int64_t end) {
+    const auto planes = [&](const PlacedRoi<Acc>& roi) {
+      const FeatureMap& map = problem.maps[roi.level];
+      return data[roi.level] + roi.image * map.batch_stride + begin * map.channel_stride;
+    };
     std::vector<Acc> lines;
     for (int64_t i = 0; i < count; ++i) {
-      const PlacedRoi<Acc>& roi = rois[first + i];
-      const FeatureMap& map = problem.maps[roi.level];
-      pool_roi(map, data[roi.level] + roi.image * map.batch_stride + begin * map.channel_stride,
-               end - begin, problem.sampling.pooled_width, weights[i], lines,
-               out + (roi.index * problem.channels + begin) * problem.bins());
+      if (i + 1 < count && sparse[rois[i + 1].level]) {
+        prefetch_roi(problem.maps[rois[i + 1].level], planes(rois[i + 1]), end - begin,
+                     weights[i + 1]);
+      }
+      pool_roi(problem.maps[rois[i].level], planes(rois[i]), end - begin,
+               problem.sampling.pooled_width, weights[i], lines,
+               out + (rois[i].index * problem.channels + begin) * problem.bins());
     }
   });
 }
@@ -269,7 +311,8 @@ void pool_channels_first(const ForwardInputs& inputs) {
     T* out = inputs.out.template mutable_data_ptr<T>();
     prefer_huge_pages(out, static_cast<size_t>(inputs.out.numel()) * sizeof(T));
     for (int64_t first = 0; first < problem.rois; first += kRoisPerPlane) {
-      pool_planes(problem, rois, first, std::min(kRoisPerPlane, problem.rois - first), data, out);
+      pool_planes(problem, rois.data() + first, std::min(kRoisPerPlane, problem.rois - first), data,
+                  out);
     }
   });
 }

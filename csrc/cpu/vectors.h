@@ -24,6 +24,16 @@
 
 namespace maskrcnn {
 
+// Asks for the cache line at an address, which need not be valid. It and its callers must be
+// inlined: a function that does nothing else looks to the compiler as if it did nothing at all.
+MASKRCNN_INLINE inline void prefetch(const void* address) {
+#ifdef MASKRCNN_VECTORS
+  __builtin_prefetch(address, 0, 2);
+#else
+  (void)address;
+#endif
+}
+
 template <int kBytes>
 using VectorBytes = std::integral_constant<int, kBytes>;
 
