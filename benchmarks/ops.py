@@ -293,10 +293,8 @@ def main() -> None:
     torch.manual_seed(0)
     wall = options.wall or options.scaling is not None
     clock = time.perf_counter if wall else time.process_time
-    threads, peer_name = (
-        options.scaling or options.threads,
-        "ours on 1" if options.scaling else "peer",
-    )
+    threads = options.scaling or options.threads
+    peer_name = "ours on 1" if options.scaling else "peer"
     print(f"{threads} threads, {'elapsed' if wall else 'CPU'} time, medians")
     print(f"{'':58}{'ours ms':>10}{peer_name + ' ms':>14}{'ratio':>8}")
     for rows in ROWS:
