@@ -146,7 +146,7 @@ _C.MODEL.ROI_MASK_HEAD.MLP_HEAD_DIM = 1024  # read by nothing; kept for old file
 _C.MODEL.ROI_MASK_HEAD.CONV_LAYERS = (256, 256, 256, 256)  # convolution widths; last: deconv too
 _C.MODEL.ROI_MASK_HEAD.RESOLUTION = 14  # side M of the predicted mask and of its target
 _C.MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR = True  # reuse the box head's features (C4)
-_C.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS = False  # paste masks into the image inside the model
+_C.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS = False  # not followed: masks are pasted on demand
 _C.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS_THRESHOLD = 0.5  # probability of a mask's pixels
 _C.MODEL.ROI_MASK_HEAD.DILATION = 1  # dilation of the convolutions
 _C.MODEL.ROI_MASK_HEAD.USE_GN = False  # group norm after the convolutions
@@ -231,13 +231,13 @@ _C.SOLVER.KEEP_CHECKPOINTS = 0  # keep the last K periodic checkpoints; 0: all
 _C.SOLVER.LOG_PERIOD = 20  # iterations between log lines
 
 _C.TEST = CN()
-_C.TEST.EXPECTED_RESULTS = []  # [[task, metric, [mean, std]], ...] that an evaluation must meet
+_C.TEST.EXPECTED_RESULTS = []  # [[task, metric, [mean, std]], ...] to meet; not followed yet
 _C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4.0  # standard deviations by which it may miss them
-_C.TEST.IMS_PER_BATCH = 8  # images per batch over all processes
+_C.TEST.IMS_PER_BATCH = 8  # read by nothing: images are tested one by one, or by --batch-size
 _C.TEST.DETECTIONS_PER_IMG = 100  # RetinaNet's cap; R-CNN's is ROI_HEADS.DETECTIONS_PER_IMG
 
 _C.TEST.BBOX_AUG = CN()
-_C.TEST.BBOX_AUG.ENABLED = False  # test-time augmentation
+_C.TEST.BBOX_AUG.ENABLED = False  # test-time augmentation; not followed yet
 _C.TEST.BBOX_AUG.H_FLIP = False  # also the mirrored image
 _C.TEST.BBOX_AUG.SCALES = ()  # also these shorter sides
 _C.TEST.BBOX_AUG.MAX_SIZE = 4000  # cap on the longer side for SCALES

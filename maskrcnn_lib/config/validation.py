@@ -74,6 +74,12 @@ _NOT_NEGATIVE = (
     "SOLVER.TEST_PERIOD",
     "SOLVER.WARMUP_ITERS",
 )
+# Keys that are accepted and not followed, with the value that asks for nothing.
+_NOT_FOLLOWED = {
+    "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS": False,
+    "TEST.BBOX_AUG.ENABLED": False,
+    "TEST.EXPECTED_RESULTS": [],
+}
 _HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
 
 
@@ -90,6 +96,12 @@ def validate(cfg: CfgNode) -> None:
     ]
     if problems:
         raise ValueError("config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+
+
+def keys_not_followed(cfg: CfgNode) -> list[str]:
+    """Keys that ask for something which this version does not do."""
+    flat = cfg.flat()
+    return [key for key, nothing in _NOT_FOLLOWED.items() if flat[key] != nothing]
 
 
 def _check_names(cfg: CfgNode) -> Iterator[str]:

@@ -15,6 +15,7 @@ from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
 from maskrcnn_lib.config.dialects import Dialect, get_dialect
 from maskrcnn_lib.config.paths_catalog import ModelCatalog, load_model_catalog
+from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.transforms import ImageTransform, build_transform
 from maskrcnn_lib.engine.postprocess import restore_original_size
 from maskrcnn_lib.modeling.detector import build_detection_model
@@ -201,6 +202,8 @@ def build_detector(
             "no weights: the config's MODEL.WEIGHT is empty; pass weights= (on the command line "
             "--weights) with a path, an URL or a catalog name"
         )
+    for key in keys_not_followed(cfg):
+        logger.warning("%s is set, but this version does not follow it", key)
     model = build_detection_model(cfg)
     source = weights
     if isinstance(weights, str | Path):

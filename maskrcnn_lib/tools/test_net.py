@@ -35,7 +35,7 @@ def measure(
             sets named in ``DATASETS.TEST``.
         output: directory; by default ``OUTPUT_DIR/inference``. Per data set a sub-directory gets
             ``bbox.json`` and ``segm.json`` (COCO results), ``coco_results.json`` (the scores) and
-            ``per_class.csv``.
+            ``per_class.csv``; the resolved config is written beside them.
         backend: package that computes the scores, see
             :func:`maskrcnn_lib.evaluation.coco_eval.evaluate_coco`.
         batch_size: images per forward pass.
@@ -53,6 +53,7 @@ def measure(
     from maskrcnn_lib.engine.inference import build_detector, choose_model
     from maskrcnn_lib.engine.measuring import measure_dataset
     from maskrcnn_lib.engine.processes import joined_processes
+    from maskrcnn_lib.utils.miscellaneous import save_config
 
     if config is None and model is None:
         raise ValueError("no model: give --model or --config-file")
@@ -75,6 +76,7 @@ def measure(
             if outcome is not None:
                 measured[name], report = outcome
                 print(report)
+        save_config(cfg, target / "config.yaml")
     return measured
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from maskrcnn_lib.config import get_cfg, validate
+from maskrcnn_lib.config.validation import keys_not_followed
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,9 @@ def test_all_problems_are_listed_at_once():
 def test_retinanet_leaves_the_anchors_of_the_rpn_as_they_are():
     overrides = ["MODEL.RETINANET_ON", True, "MODEL.RPN_ONLY", True, "MODEL.RPN.USE_FPN", True]
     assert get_cfg(None, overrides).MODEL.RETINANET_ON
+
+
+def test_keys_that_are_not_followed_are_found():
+    assert keys_not_followed(get_cfg()) == []
+    asked = ["TEST.BBOX_AUG.ENABLED", True, "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", True]
+    assert sorted(keys_not_followed(get_cfg(None, asked))) == sorted(asked[::2])

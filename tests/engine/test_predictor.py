@@ -142,6 +142,13 @@ def test_conventions_of_another_toolbox_are_warned_of(weights, caplog):
     assert "conventions of d2go" in caplog.text
 
 
+def test_a_key_that_is_not_followed_is_warned_of(weights, caplog):
+    COCODemo(
+        get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["TEST.BBOX_AUG.ENABLED", True]), weights=weights
+    )
+    assert "TEST.BBOX_AUG.ENABLED is set" in caplog.text
+
+
 def test_weights_of_another_model_are_refused():
     with pytest.raises(ValueError):
         COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4"), weights={"something.else": torch.zeros(3)})

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from maskrcnn_lib import get_cfg
 from maskrcnn_lib.tools.cli import main
 
 # Float models on the 206 images of the subset, in points; measured with another implementation
@@ -37,6 +38,7 @@ def test_published_models_reach_their_average_precision(name, weights, test_data
             tolerance = 0.3 if metric == "AP" else 0.6  # single thresholds vary more
             assert 100 * scores[kind][metric] == pytest.approx(expected, abs=tolerance)
     assert len((folder / "per_class.csv").read_text().splitlines()) == 81
+    assert get_cfg(tmp_path / "config.yaml") == get_cfg(f"d2go/{name}")
     printed = capsys.readouterr().out
     assert "toothbrush" in printed and "206 images" in printed
 
