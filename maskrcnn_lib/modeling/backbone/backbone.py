@@ -124,6 +124,7 @@ _BUILDERS: dict[str, Callable[["CfgNode"], Backbone]] = {
     "R-50-C5": partial(_build_resnet, depth=50, stages=4),
     "R-101-C4": partial(_build_resnet, depth=101, stages=3),
     "R-101-C5": partial(_build_resnet, depth=101, stages=4),
+    "R-152-C4": partial(_build_resnet, depth=152, stages=3),
     "R-50-FPN": partial(_build_resnet_fpn, depth=50),
     "R-101-FPN": partial(_build_resnet_fpn, depth=101),
     "R-152-FPN": partial(_build_resnet_fpn, depth=152),
