@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
@@ -62,7 +62,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         epilog="Config keys and values may follow at the end: KEY VALUE KEY VALUE ...",
     )
     module.add_arguments(parser)
-    options, overrides = split_overrides(arguments)
+    flags = [
+        flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings
+    ]
+    options, overrides = split_overrides(arguments, flags)
     try:
         return module.run(parser.parse_args(options, argparse.Namespace(opts=overrides)))
     except (ValueError, KeyError, OSError, FloatingPointError, MemoryError) as error:
@@ -76,17 +79,23 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_overrides(
+    arguments: Sequence[str], flags: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
     """Separates the config keys and values that end a command line from what stands before.
 
     They begin at the first argument that is written like a config key, follows no option (whose
     value it would be) and names no existing file.
 
+    Args:
+        flags: options that take no value.
+
     Returns:
         the arguments before, and ``[KEY, VALUE, KEY, VALUE, ...]``.
     """
     for index, argument in enumerate(arguments):
-        follows_option = index > 0 and arguments[index - 1].startswith("--")
+        before = arguments[index - 1] if index else ""
+        follows_option = before.startswith("--") and before not in flags
         if _CONFIG_KEY.fullmatch(argument) and not follows_option and not os.path.exists(argument):
             return list(arguments[:index]), list(arguments[index:])
     return list(arguments), []

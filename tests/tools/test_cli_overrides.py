@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskrcnn_lib.tools.cli import split_overrides
+from maskrcnn_lib.tools.cli import main, split_overrides
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,17 @@ def test_overrides_begin_at_the_first_config_key(arguments, expected):
     before, overrides = split_overrides(arguments)
     assert overrides == expected
     assert [*before, *overrides] == arguments
+
+
+def test_keys_may_follow_an_option_without_value():
+    given = ["--resume", "SOLVER.MAX_ITER", "9"]
+    assert split_overrides(given, ["--resume"]) == (["--resume"], given[1:])
+
+
+def test_train_takes_keys_after_resume(capsys):
+    command = ["train", "--config-file", "d2go/mask_rcnn_fbnetv3a_C4", "--resume"]
+    assert main([*command, "SOLVER.MAX_ITR", "9"]) == 1
+    assert "MAX_ITER" in capsys.readouterr().err
 
 
 def test_a_file_written_like_a_key_is_a_file(tmp_path, monkeypatch):

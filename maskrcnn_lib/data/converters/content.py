@@ -46,9 +46,8 @@ class ContentBuilder:
             path: below ``image_root``; for one that is not, None comes back and it is reported.
             size: (width, height); by default the validation reads it from the file.
         """
-        try:
-            name = path.resolve().relative_to(self.image_root.resolve()).as_posix()
-        except ValueError:
+        name = _name_below(path, self.image_root)
+        if name is None:
             self.report.add("dropped", f"image outside {self.image_root}", brief(str(path)))
             return None
         image: dict[str, Any] = {"id": len(self._images) + 1, "file_name": name}
@@ -180,6 +179,18 @@ def read_xml(path: Path) -> ElementTree.Element:
         return ElementTree.fromstring(text)
     except (expat.ExpatError, ElementTree.ParseError) as error:
         raise ValueError(f"{path} is not XML: {error}") from error
+
+
+def _name_below(path: Path, root: Path) -> str | None:
+    """``path`` relative to ``root``, with slashes; None for a file elsewhere.
+
+    A link in ``root`` counts as lying there, wherever it leads: data managers keep images so.
+    """
+    file, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    for inner, outer in ((file, root), (file.parent.resolve() / file.name, root.resolve())):
+        if inner.is_relative_to(outer):
+            return inner.relative_to(outer).as_posix()
+    return None
 
 
 def find_image(directory: Path, name: str) -> Path | None:

@@ -40,6 +40,29 @@ def test_both_versions_give_the_polygon(write, regions):
     assert len(COCODataset(converted.content, converted.image_root).target(0)) == 1
 
 
+@pytest.mark.parametrize("link", ["image", "directory"])
+def test_linked_images_count_as_lying_in_the_directory(write, tmp_path, link):
+    path = write([region(POLYGON)])
+    linked = tmp_path / "linked"
+    if link == "image":
+        linked.mkdir()
+        (linked / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    else:
+        linked.symlink_to(tmp_path)
+    converted = convert_via(path, image_dir=linked)
+    assert [image["file_name"] for image in converted.content["images"]] == ["a.jpg"]
+    assert not converted.report.counts()
+
+
+def test_image_outside_the_directory_is_reported(write, tmp_path):
+    (tmp_path / "inner").mkdir()
+    path = write([region(POLYGON)])
+    path.write_text(path.read_text().replace('"filename": "a.jpg"', '"filename": "../a.jpg"'))
+    converted = convert_via(path, image_dir=tmp_path / "inner")
+    assert not converted.content["images"]
+    assert "outside" in converted.report.table()
+
+
 def test_project_file_is_unwrapped(write):
     path = write([region(POLYGON)])
     path.write_text(json.dumps({"_via_img_metadata": json.loads(path.read_text())}))
