@@ -68,7 +68,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     options, overrides = split_overrides(arguments, flags)
     try:
         return module.run(parser.parse_args(options, argparse.Namespace(opts=overrides)))
-    except (ValueError, KeyError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, KeyError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_TRACEBACK", "0") not in ("", "0"):
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error

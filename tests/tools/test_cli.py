@@ -84,3 +84,19 @@ def test_checks_exit_code_says_whether_operators_are_in_use(monkeypatch, tmp_pat
     assert cli.main(["checks"]) == 0
     assert cli.main(["checks", "--require-ops"]) == 1
     assert f"there is no file _C.abi3.so in {tmp_path}" in capsys.readouterr().out
+
+
+def test_operators_that_are_required_and_missing_are_named_without_a_traceback(
+    monkeypatch, tmp_path, capsys
+):
+    from maskrcnn_lib.layers import _library
+
+    def run(args):
+        _library.ops_available()
+
+    monkeypatch.setenv("MASKRCNN_LIBRARY_DIR", str(tmp_path))
+    monkeypatch.setenv("MASKRCNN_REQUIRE_OPS", "1")
+    monkeypatch.setattr(_library, "_libraries", _library._Libraries())
+    monkeypatch.setattr("maskrcnn_lib.tools.checks.run", run)
+    assert cli.main(["checks"]) == 1
+    assert "ImportError: maskrcnn_lib's compiled library _C" in capsys.readouterr().err
