@@ -44,7 +44,8 @@ def paste_masks(
 
     Raises:
         ValueError: a shape, a device, ``image_size`` or ``threshold`` is wrong, or a box is not
-            finite.
+            finite. On CUDA the values of boxes are not examined, because that would stop the host:
+            a box that is not finite gives an empty mask.
         TypeError: masks or boxes are not floating-point tensors.
     """
     masks, height, width = _check(masks, boxes, image_size, threshold)
