@@ -334,6 +334,24 @@ def test_offsets_beyond_32_bits_are_read():
         assert torch.equal(roi_align(features, rois, 7, SCALE, 2), expected)
 
 
+@needs_ops
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_offsets_beyond_32_bits_are_written(layout):
+    """The gradient has 2^31 numbers and more: 4.3 GB. The box lies in its last corner."""
+    side, small = 8193, 64
+    rois = torch.tensor([[1, 200.0, 200.0, 216.0, 216.0]])  # samples fall on binary fractions
+    far = rois + torch.tensor([0.0, *[(side - small) / SCALE] * 4])
+    gradient = make_map((1, 16, 2, 2), torch.bfloat16, layout)
+    last = layout == torch.channels_last
+    spread = torch.ops.maskrcnn.roi_align_backward
+    expected = spread(gradient, rois, [2, 16, small, small], SCALE, 2, False, last, False)
+    result = spread(gradient, far, [2, 16, side, side], SCALE, 2, False, last, False)
+    assert result.numel() > 2**31
+    assert expected[1].any()
+    assert torch.equal(result[:, :, -small:, -small:], expected)
+
+
 def bad_row(column: int, value: float) -> Tensor:
     rois = make_rois(dtype=torch.float32)
     rois[3, column] = value
