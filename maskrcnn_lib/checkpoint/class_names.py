@@ -3,6 +3,8 @@
 The names and their category ids (1 to 90, ten of them unused) are those of the COCO dataset.
 """
 
+from collections.abc import Sequence
+
 BACKGROUND = "__background"
 UNUSED = "N/A"
 
@@ -36,3 +38,17 @@ def coco_category_names() -> tuple[str, ...]:
     """Returns the 91 names of a model whose labels are COCO category ids, "N/A" for unused ids."""
     by_id = dict(zip(COCO_CATEGORY_IDS, COCO_CLASSES, strict=True))
     return (BACKGROUND, *(by_id.get(category, UNUSED) for category in range(1, 91)))
+
+
+def published_category_ids(class_names: Sequence[str]) -> list[int]:
+    """Returns the category id per label where there is no data set to ask.
+
+    Models with COCO's 80 classes give COCO's ids; for all others the id is the label itself, which
+    is COCO's id for models with 91 labels, too.
+
+    Args:
+        class_names: index 0 the background.
+    """
+    if tuple(class_names[1:]) == COCO_CLASSES:
+        return [0, *COCO_CATEGORY_IDS]
+    return list(range(len(class_names)))

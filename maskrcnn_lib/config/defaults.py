@@ -121,7 +121,7 @@ _C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512  # proposals sampled per image for
 _C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # largest share of positives among them
 _C.MODEL.ROI_HEADS.SCORE_THRESH = 0.05  # detections below this score are dropped
 _C.MODEL.ROI_HEADS.NMS = 0.5  # IoU above which the lower detection of the same class is dropped
-_C.MODEL.ROI_HEADS.DETECTIONS_PER_IMG = 100  # most detections per image
+_C.MODEL.ROI_HEADS.DETECTIONS_PER_IMG = 100  # most detections per image; 0 or less for all
 
 _C.MODEL.ROI_BOX_HEAD = CN()
 _C.MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # registered name

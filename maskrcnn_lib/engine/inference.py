@@ -204,6 +204,8 @@ def build_detector(
         )
     for key in keys_not_followed(cfg):
         logger.warning("%s is set, but this version does not follow it", key)
+    if cfg.MODEL.RPN_ONLY:
+        raise ValueError("MODEL.RPN_ONLY: such a model gives proposals, no detections to show")
     model = build_detection_model(cfg)
     source = weights
     if isinstance(weights, str | Path):

@@ -2,24 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-# The 2014 and 2017 detection challenges use 80 of the ids 1..90.
-COCO_CATEGORY_IDS = tuple(
-    i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-)
-
-
-def published_category_ids(class_names: Sequence[str]) -> list[int]:
-    """Category id per label where there is no data set to ask.
-
-    Models with COCO's 80 classes give COCO's ids; for all others the id is the label itself.
-
-    Args:
-        class_names: index 0 the background.
-    """
-    count = len(class_names)
-    is_coco = count == 81 and class_names[1] == "person" and class_names[80] == "toothbrush"
-    return [0, *COCO_CATEGORY_IDS] if is_coco else list(range(count))
-
 
 def match_categories(class_names: Sequence[str], categories: Mapping[int, str]) -> list[int]:
     """Category id of the data set per label, matched by name.

@@ -140,7 +140,7 @@ class _Writer:
             self._written.append(target)
 
     def _collect(self, path: Path, predictions: "BoxList") -> None:
-        from maskrcnn_lib.evaluation.categories import published_category_ids
+        from maskrcnn_lib.checkpoint.class_names import published_category_ids
         from maskrcnn_lib.evaluation.coco_results import coco_results
 
         image_id = len(self._images) + 1
@@ -162,7 +162,7 @@ class _Writer:
         )
 
     def _as_dataset(self) -> dict[str, Any]:
-        from maskrcnn_lib.evaluation.categories import published_category_ids
+        from maskrcnn_lib.checkpoint.class_names import UNUSED, published_category_ids
 
         names = self._demo.CATEGORIES
         ids = published_category_ids(names)
@@ -170,7 +170,11 @@ class _Writer:
             {**result, "id": number, "iscrowd": 0, "area": _area(result)}
             for number, result in enumerate(self._results, start=1)
         ]
-        categories = [{"id": i, "name": n} for i, n in zip(ids[1:], names[1:], strict=True)]
+        categories = [
+            {"id": category_id, "name": name}
+            for category_id, name in zip(ids[1:], names[1:], strict=True)
+            if name != UNUSED
+        ]
         return {"images": self._images, "annotations": annotations, "categories": categories}
 
     def _dump(self, name: str, content: Any) -> None:

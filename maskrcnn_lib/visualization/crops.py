@@ -19,8 +19,8 @@ def instance_crops(
     """Yields each instance's bitmap inside a window around its box.
 
     Args:
-        predictions: with field ``mask``: (N, 1, M, M) probabilities, or (N, 1, H, W) bitmaps of
-            the whole image.
+        predictions: with field ``mask``: (N, 1, M, M) floating-point probabilities, or
+            (N, 1, H, W) bool or integer bitmaps of the whole image.
         threshold: of the probabilities.
         aligned: how probabilities are pasted, see :func:`maskrcnn_lib.layers.paste_masks`.
         box_end_offset: added to x2 and y2 before probabilities are pasted.
@@ -31,7 +31,7 @@ def instance_crops(
     masks = predictions.get_field("mask")
     boxes = predictions.convert("xyxy").bbox.cpu()
     width, height = predictions.size
-    whole = masks.dtype == torch.bool or tuple(masks.shape[-2:]) == (height, width)
+    whole = not masks.is_floating_point()
     for mask, box in zip(masks.cpu(), boxes, strict=True):
         left, top, right, bottom = _window(box, width, height)
         if whole:

@@ -68,9 +68,9 @@ def _tile_values(
     """Each mask's values on the (h, w) tile; ``scale`` brings xyxy boxes to the tile."""
     import cv2
 
+    whole = not predictions.get_field("mask").is_floating_point()
     masks = predictions.get_field("mask")[:, 0].float().cpu().numpy()
     boxes = predictions.convert("xyxy").bbox.cpu().numpy() * scale
-    whole = predictions.size == (masks.shape[2], masks.shape[1])
     tiles = []
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         if whole:

@@ -106,7 +106,7 @@ def test_masker_pastes_as_torchvision_does(end_offset):
 def test_masker_takes_several_images_of_their_own_sizes():
     masks = [torch.ones(1, 1, 28, 28), torch.ones(0, 1, 28, 28)]
     boxes = [BoxList([[2.0, 3.0, 12.0, 13.0]], (20, 30)), BoxList(torch.zeros(0, 4), (8, 9))]
-    pasted = Masker(aligned=True)(masks, boxes)
+    pasted = Masker(aligned=True, box_end_offset=0.0)(masks, boxes)
     assert [tuple(image.shape) for image in pasted] == [(1, 1, 30, 20), (0, 1, 9, 8)]
     assert int(pasted[0].sum()) == 100
 

@@ -118,7 +118,7 @@ def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
         box_coder=BoxCoder(tuple(common.BBOX_REG_WEIGHTS)),
         score_threshold=common.SCORE_THRESH,
         nms_threshold=common.NMS,
-        max_detections=common.DETECTIONS_PER_IMG,
+        max_detections=max(0, common.DETECTIONS_PER_IMG),
         min_size=dialect.min_detection_size,
         loss_beta=dialect.box_loss_beta,
     )

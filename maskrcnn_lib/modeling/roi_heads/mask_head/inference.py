@@ -21,8 +21,8 @@ class Masker:
         aligned: False for the paste of Detectron, maskrcnn-benchmark and torchvision, on boxes
             truncated to whole pixels; True for detectron2's, which samples at pixel centres and
             counts pixels that reach the threshold.
-        box_end_offset: added to x2 and y2 first; -1 for maskrcnn-benchmark's closed-pixel boxes
-            (``Dialect.box_end_offset``).
+        box_end_offset: added to x2 and y2 first. The default is that of the default dialect,
+            maskrcnn-benchmark's closed-pixel boxes; others need their ``Dialect.box_end_offset``.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Masker:
         padding: int = 1,
         *,
         aligned: bool = False,
-        box_end_offset: float = 0.0,
+        box_end_offset: float = -1.0,
     ) -> None:
         if padding != 1:
             raise ValueError(f"padding must be 1, got {padding}")
