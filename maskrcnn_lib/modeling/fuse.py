@@ -9,10 +9,10 @@ training; ``fuse_frozen_norms`` does it once and for all in a model that only pr
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.convolution import conv2d
 
 # Norms that do the same to every input, the latter outside training mode.
 ConstantNorm = FrozenBatchNorm2d | nn.BatchNorm2d | nn.SyncBatchNorm
@@ -37,7 +37,7 @@ def _folded(conv: nn.Conv2d, norm: ConstantNorm) -> tuple[Tensor, Tensor]:
 def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
     """``norm(conv(x))`` in one convolution: (N, C, H, W) -> (N, D, H', W')."""
     weight, bias = _folded(conv, norm)
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
