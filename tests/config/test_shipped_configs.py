@@ -214,10 +214,11 @@ def test_fbnet_anchors_of_the_file_follow_sizes_then_ratios(test_data):
 def test_config_names_weights_and_data_that_the_catalogs_know(name):
     config = get_cfg(name)
     entry = ModelCatalog.entry(config.MODEL.WEIGHT.removeprefix("catalog://"))
-    assert entry.config in ("", name)
     for dataset in (*config.DATASETS.TRAIN, *config.DATASETS.TEST):
         assert DatasetCatalog.get(dataset)["factory"] == "COCODataset"
-    assert ModelCatalog.for_config(name)
+    if name.split("/")[0] != "balloon":  # those begin with another config's weights
+        assert entry.config in ("", name)
+        assert ModelCatalog.for_config(name)
 
 
 @pytest.mark.parametrize("name", list_configs())
