@@ -41,6 +41,11 @@ class Detections(NamedTuple):
     masks: Tensor | None = None
 
 
+def host_may_wait(values: Tensor) -> bool:
+    """Whether looking at values is free; the host would have to wait for other devices than it."""
+    return values.device.type == "cpu"
+
+
 Slots = TypeVar("Slots", Proposals, Detections)
 
 
@@ -50,7 +55,7 @@ def drop_unused_slots(slots: Slots) -> Slots:
     On the CPU this saves the heads' work on empty slots. On other devices it returns the slots as
     they are: to know the number, the host would have to wait for the device.
     """
-    if slots.valid.device.type != "cpu":
+    if not host_may_wait(slots.valid):
         return slots
     used = int(slots.valid.sum(dim=1).max()) if len(slots.valid) else 0
     return type(slots)(*(None if field is None else field[:, :used] for field in slots))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_lib.modeling.matcher import Matcher
-from maskrcnn_lib.modeling.outputs import Proposals
+from maskrcnn_lib.modeling.outputs import Proposals, host_may_wait
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.sampling import (
     IGNORED,
@@ -124,7 +124,7 @@ def positive_rows(regions: Regions) -> Rows:
     See ``_positions`` and ``repeat_positives``.
     """
     positive = regions.labels > 0
-    if positive.device.type == "cpu":
+    if host_may_wait(positive):
         return _rows(regions, _positions(positive), positive)
     positions, counts = repeat_positives(positive, regions.most_positive)
     return _rows(regions, positions, positive)._replace(valid=counts)
@@ -155,7 +155,7 @@ def _positions(valid: Tensor) -> Tensor:
     On the CPU those that are used, at least one, so that each layer gets an input and a gradient.
     On other devices all, because the host would have to wait for the device to know them.
     """
-    if valid.device.type != "cpu":
+    if not host_may_wait(valid):
         return torch.arange(valid.numel(), device=valid.device)
     positions = valid.flatten().nonzero().flatten()
     return positions if len(positions) else torch.zeros(min(1, valid.numel()), dtype=torch.int64)

@@ -16,8 +16,8 @@ The order inside a cell is always ratio-major, as in maskrcnn-benchmark: anchor
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from yacs.config import CfgNode
 from maskrcnn_lib.config.dialects import get_dialect
 
 AnchorStyle = Literal["legacy", "rounded", "exact"]
+Made = TypeVar("Made")
 
 # Grids of this many different image shapes are remembered.
 CACHED_SHAPES = 32
@@ -111,6 +112,7 @@ class AnchorGenerator(nn.Module):
             for level, stride in zip(self.sizes, self.strides, strict=True)
         ]
         self._grids: OrderedDict[tuple, list[Tensor]] = OrderedDict()
+        self._names: OrderedDict[tuple, Tensor] = OrderedDict()
 
     def num_anchors_per_location(self) -> list[int]:
         """Number of anchors in one cell, per level."""
@@ -140,18 +142,35 @@ class AnchorGenerator(nn.Module):
             for stride, shape in zip(self.strides, feature_shapes, strict=True)
         ]
         key = (tuple(map(tuple, feature_shapes)), tuple(steps), device)
-        # Held here, because another thread may drop it from the cache at any time.
-        grids = self._grids.get(key)
-        if grids is None:
-            grids = self._grids[key] = [
+        return _remembered(
+            self._grids,
+            key,
+            lambda: [
                 _lay(anchors.to(device), shape, step)
                 for anchors, shape, step in zip(
                     self.cell_anchors, feature_shapes, steps, strict=True
                 )
-            ]
-            if len(self._grids) > CACHED_SHAPES:
-                self._grids.popitem(last=False)
-        return grids
+            ],
+        )
+
+    def names(self, feature_shapes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+        """(A,) int64 names of the anchors of all levels, in the order of ``forward``.
+
+        They are made of level, row, column and number in the cell, so that an anchor keeps its name
+        in a batch that is padded to another size. Arguments as for ``forward``; maps have fewer
+        than 2^16 rows and columns, cells fewer than 2^8 anchors.
+        """
+        counts = self.num_anchors_per_location()
+        return _remembered(
+            self._names,
+            (tuple(map(tuple, feature_shapes)), device),
+            lambda: torch.cat(
+                [
+                    _name(level, shape, count, device)
+                    for level, (shape, count) in enumerate(zip(feature_shapes, counts, strict=True))
+                ]
+            ),
+        )
 
     def _step(
         self, stride: int, feature_shape: tuple[int, int], image_shape: tuple[int, int]
@@ -177,6 +196,29 @@ def _lay(anchors: Tensor, feature_shape: tuple[int, int], step: tuple[int, int])
     y, x = torch.meshgrid(shift_y, shift_x, indexing="ij")
     shifts = torch.stack((x, y, x, y), dim=-1)  # (H, W, 4)
     return (shifts[:, :, None] + anchors).reshape(-1, 4)
+
+
+def _name(
+    level: int, feature_shape: tuple[int, int], per_location: int, device: torch.device
+) -> Tensor:
+    """(H * W * A,) int64, see ``AnchorGenerator.names``."""
+    rows = torch.arange(feature_shape[0], device=device)[:, None, None] << 24
+    columns = torch.arange(feature_shape[1], device=device)[:, None] << 8
+    numbers = torch.arange(per_location, device=device)
+    return ((level << 40) + rows + columns + numbers).flatten()
+
+
+def _remembered(cache: OrderedDict[tuple, Made], key: tuple, make: Callable[[], Made]) -> Made:
+    """What ``cache`` holds under ``key``; made and put there if it is missing, and the oldest goes.
+
+    Another thread may drop it from the cache at any time.
+    """
+    value = cache.get(key)
+    if value is None:
+        value = cache[key] = make()
+        if len(cache) > CACHED_SHAPES:
+            cache.popitem(last=False)
+    return value
 
 
 def build_anchor_generator(cfg: CfgNode) -> AnchorGenerator:

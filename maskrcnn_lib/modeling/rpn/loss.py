@@ -2,7 +2,6 @@
 (Ren et al., Faster R-CNN, section 3.1.2)."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -62,7 +61,7 @@ def rpn_losses(
 
     Args:
         anchors: (A, 4) of all levels, xyxy in pixels.
-        ids: (A,) int64, names of the anchors (``anchor_ids``).
+        ids: (A,) int64, names of the anchors (``AnchorGenerator.names``).
         objectness: (N, A) logits.
         offsets: (N, A, 4).
         image_sizes: (N, 2) heights and widths without padding, in pixels.
@@ -132,25 +131,3 @@ def anchors_inside(anchors: Tensor, image_sizes: Tensor, straddle: float) -> Ten
     height, width = image_sizes[:, :, None].unbind(1)  # (N, 1) each
     limit = straddle + 1
     return (x1 >= -straddle) & (y1 >= -straddle) & (x2 < width + limit) & (y2 < height + limit)
-
-
-@lru_cache(maxsize=32)
-def anchor_ids(
-    feature_shapes: tuple[tuple[int, int], ...], per_location: int, device: torch.device
-) -> Tensor:
-    """(A,) int64 names of all anchors, made of level, row, column and number in the cell.
-
-    An anchor keeps its name in a batch that is padded to another size.
-
-    Args:
-        feature_shapes: height and width of each level, each below 2^16.
-        per_location: anchors of a cell, below 2^8.
-        device: where the names are needed.
-    """
-    levels = []
-    for level, (height, width) in enumerate(feature_shapes):
-        rows = torch.arange(height, device=device)[:, None, None] << 24
-        columns = torch.arange(width, device=device)[:, None] << 8
-        numbers = torch.arange(per_location, device=device)
-        levels.append(((level << 40) + rows + columns + numbers).flatten())
-    return torch.cat(levels)

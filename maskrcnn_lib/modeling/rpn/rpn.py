@@ -19,7 +19,7 @@ from maskrcnn_lib.modeling.norms import named_norm_factory
 from maskrcnn_lib.modeling.outputs import Proposals
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, build_anchor_generator
 from maskrcnn_lib.modeling.rpn.inference import limit_batch, select_proposals
-from maskrcnn_lib.modeling.rpn.loss import RPNLearning, anchor_ids, rpn_losses
+from maskrcnn_lib.modeling.rpn.loss import RPNLearning, rpn_losses
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.image_list import ImageList
 
@@ -169,11 +169,9 @@ class RPNModule(nn.Module):
             targets: ground truth of the N images.
         """
         predictions = self._predict(images, features)
-        per_location = self.anchor_generator.num_anchors_per_location()[0]
-        device = features[0].device
         losses = rpn_losses(
             torch.cat(predictions.anchors),
-            anchor_ids(predictions.feature_shapes, per_location, device),
+            self.anchor_generator.names(predictions.feature_shapes, features[0].device),
             torch.cat(predictions.objectness, dim=1),
             torch.cat(predictions.offsets, dim=1),
             predictions.image_sizes,

@@ -14,7 +14,6 @@ from maskrcnn_lib.checkpoint import load_weights
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.roi_heads.regions import GROUND_TRUTH_IDS, PROPOSAL_IDS
-from maskrcnn_lib.modeling.rpn.loss import anchor_ids
 from maskrcnn_lib.modeling.sampling import random_keys, sample_balanced
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import to_image_list
@@ -104,13 +103,11 @@ class SameSample:
         return positives, negatives
 
 
-def peer_losses(peer, images, targets):
+def peer_losses(peer, names, images, targets):
     """The losses of torchvision's model behind its own resizing."""
     from torchvision.models.detection.image_list import ImageList
 
     features = peer.backbone(images.tensors)
-    shapes = tuple(tuple(feature.shape[-2:]) for feature in features.values())
-    names = anchor_ids(shapes, 3, torch.device("cpu"))
     objects = [len(target) for target in targets]
 
     def region_names(image, count):
@@ -165,7 +162,9 @@ def both():
         ]
     )
     targets = make_targets()
-    theirs = peer_losses(peer, images, targets)
+    shapes = [(40, 40), (20, 20), (10, 10), (5, 5), (3, 3)]
+    names = ours.rpn.anchor_generator.names(shapes, torch.device("cpu"))
+    theirs = peer_losses(peer, names, images, targets)
     sum(theirs.values()).backward()
     losses = ours(images, targets, seeds=SEEDS)
     sum(losses.values()).backward()

@@ -12,7 +12,6 @@ from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator
 from maskrcnn_lib.modeling.rpn.inference import limit_batch
 from maskrcnn_lib.modeling.rpn.loss import (
     RPNLearning,
-    anchor_ids,
     anchors_inside,
     rpn_losses,
     sample_anchors,
@@ -27,7 +26,7 @@ SIZES = torch.tensor([[96, 128], [64, 96]])
 def make_anchors():
     generator = AnchorGenerator([(16,), (32,)], (0.5, 1, 2), strides=(8, 16), style="legacy")
     shapes = ((12, 16), (6, 8))
-    return torch.cat(generator(shapes, (96, 128), CPU)), anchor_ids(shapes, 3, CPU)
+    return torch.cat(generator(shapes, (96, 128), CPU)), generator.names(shapes, CPU)
 
 
 def make_truth(*per_image):
@@ -141,7 +140,9 @@ def test_anchors_outside_are_not_sampled_unless_asked_for():
 
 
 def test_an_anchor_has_the_same_name_in_a_larger_grid():
-    small, large = anchor_ids(((4, 5), (2, 3)), 3, CPU), anchor_ids(((6, 9), (3, 5)), 3, CPU)
+    generator = AnchorGenerator([(16,), (32,)], (0.5, 1, 2), strides=(8, 16))
+    small = generator.names(((4, 5), (2, 3)), CPU)
+    large = generator.names(((6, 9), (3, 5)), CPU)
     assert len(small.unique()) == len(small) == 4 * 5 * 3 + 2 * 3 * 3
     assert small[:60].view(4, 5, 3).tolist() == large[:162].view(6, 9, 3)[:4, :5].tolist()
     assert small[60:].view(2, 3, 3).tolist() == large[162:].view(3, 5, 3)[:2, :3].tolist()
@@ -153,9 +154,8 @@ def test_padding_a_batch_further_draws_the_same_anchors():
     for shapes, padded in ((((12, 16), (6, 8)), (96, 128)), (((20, 16), (10, 8)), (160, 128))):
         generator = AnchorGenerator([(16,), (32,)], (0.5, 1, 2), strides=(8, 16), style="exact")
         anchors = torch.cat(generator(shapes, padded, CPU))
-        sample, _ = sample_anchors(
-            anchors, anchor_ids(shapes, 3, CPU), SIZES[:1], truth, learning()
-        )
+        names = generator.names(shapes, CPU)
+        sample, _ = sample_anchors(anchors, names, SIZES[:1], truth, learning())
         drawn.append(anchors[sample.indices[0]].tolist())
     assert drawn[0] == drawn[1]
 

@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 from maskrcnn_lib.layers.nms import batched_nms_fixed
 from maskrcnn_lib.modeling.box_coder import BoxCoder, clip_boxes
-from maskrcnn_lib.modeling.outputs import Detections, Proposals, drop_unused_slots
+from maskrcnn_lib.modeling.outputs import (
+    Detections,
+    Proposals,
+    drop_unused_slots,
+    host_may_wait,
+)
 
 # Of the (proposal, class) pairs above the score threshold, at most this many of an image, the best
 # ones, go into NMS. COCO models send some hundreds; the bound makes sizes fixed on a GPU, and keeps
@@ -79,7 +84,7 @@ def _candidates(eligible: Tensor) -> int:
     """How many pairs of each image are looked at; eligible: (N, R, foreground) bool."""
     count, per_image, foreground = eligible.shape
     most = per_image * foreground
-    if eligible.device.type == "cpu":
+    if host_may_wait(eligible):
         most = int(eligible.sum(dim=(1, 2)).max()) if count else 0
     return min(most, MAX_CANDIDATES)
 

@@ -1,0 +1,85 @@
+"""Where waiting for the device is dear, sizes are fixed: the same losses, and nothing waits."""
+
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from maskrcnn_lib.layers._library import ops_available
+from maskrcnn_lib.modeling import outputs
+from maskrcnn_lib.modeling.losses import mean_losses
+from maskrcnn_lib.modeling.packed_masks import PackedMasks
+from maskrcnn_lib.modeling.roi_heads import regions
+from maskrcnn_lib.modeling.targets import Targets
+from maskrcnn_lib.structures.flat_polygons import FlatPolygons
+from maskrcnn_lib.structures.image_list import ImageList
+
+CONFIGS = [
+    "e2e_mask_rcnn_R_50_FPN_1x",
+    "e2e_mask_rcnn_R_50_C4_1x",
+    "d2go/mask_rcnn_fbnetv3a_C4",
+]
+OVERRIDES = {"MODEL__RESNETS__BACKBONE_OUT_CHANNELS": 64, "MODEL__NORM": "frozen"}
+
+
+@pytest.mark.parametrize("per_batch", [False, True])
+@pytest.mark.parametrize("name", CONFIGS[:2])
+def test_fixed_sizes_give_the_losses_and_gradients_of_exact_ones(
+    monkeypatch, make_tiny_model, toy_batch, make_target, name, per_batch
+):
+    images, targets = toy_batch
+    targets = [targets[0], make_target([], [])]
+
+    def train():
+        model = make_tiny_model(name, MODEL__RPN__FPN_POST_NMS_PER_BATCH=per_batch, **OVERRIDES)
+        losses = model(images, targets, seeds=[1, 2])
+        sum(losses.values()).backward()
+        return losses, {key: value.grad for key, value in model.named_parameters()}
+
+    exact, exact_gradients = train()
+    for module in (outputs, regions):
+        monkeypatch.setattr(module, "host_may_wait", lambda values: False)
+    fixed, fixed_gradients = train()
+    for key, value in exact.items():
+        torch.testing.assert_close(fixed[key], value)
+    for key, value in exact_gradients.items():
+        scale = value.abs().max().item()
+        torch.testing.assert_close(fixed_gradients[key], value, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.skipif(not ops_available(), reason="needs the compiled operators")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_losses_of_a_gpu_never_wait_for_it(monkeypatch, make_tiny_model, name):
+    """On a GPU that is not there: its tensors have shapes but no values that one could look at."""
+    for module in list(sys.modules.values()):  # take the kernels' shapes, not the references
+        if module.__name__.startswith("maskrcnn_lib.layers") and hasattr(module, "ops_available"):
+            monkeypatch.setattr(module, "ops_available", lambda device=None: True)
+    integers = {"dtype": torch.int64}
+    with FakeTensorMode(), torch.device("cuda"):
+        model = make_tiny_model(name, **OVERRIDES)
+        images = ImageList(torch.empty(2, 3, 128, 160), [(128, 160), (120, 160)])
+        masks = PackedMasks(
+            FlatPolygons(
+                torch.empty(40, 2, dtype=torch.float64),
+                torch.empty(9, **integers),
+                torch.empty(7, **integers),
+            ),
+            torch.empty(2, 128, 160, dtype=torch.bool),
+            torch.empty(2, 5, **integers),
+            torch.empty(2, 5, **integers),
+        )
+        targets = Targets(
+            torch.empty(2, 5, 4),
+            torch.empty(2, 5, **integers),
+            torch.empty(2, 5, dtype=torch.bool),
+            torch.empty(2, **integers),
+            packed_masks=masks,
+        )
+        features = model.backbone(images.tensors)
+        proposals, losses = model.rpn.learn(images, features, targets)
+        losses |= model.roi_heads.learn(features, proposals, targets)
+        total = sum(mean_losses(losses).values())
+        assert len(losses) == 5
+        assert total.device.type == "cuda"
+        assert total.shape == ()
