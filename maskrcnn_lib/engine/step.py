@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from maskrcnn_lib.checkpoint.native import bare_model
 from maskrcnn_lib.engine.batch import Part, split
 from maskrcnn_lib.solver.weight_average import WeightAverage
 from maskrcnn_lib.utils.comm import get_world_size, sum_over_ranks
@@ -104,7 +105,7 @@ class TrainingStep:
             self.scaler.update()
         self.scheduler.step()
         if self.average is not None:
-            self.average.update(_bare(self.model))
+            self.average.update(bare_model(self.model))
 
     def _backward(self, part: Part, *, is_last: bool) -> dict[str, Tensor]:
         with self._exchange(is_last):
@@ -139,10 +140,6 @@ class TrainingStep:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint import Checkpointer
+from maskrcnn_lib.checkpoint.native import bare_model
 from maskrcnn_lib.engine.batch import describe_images, dump_batch
 from maskrcnn_lib.engine.events import EventLog, open_event_log
 from maskrcnn_lib.engine.progress import log_line, progress_bar, used_memory
@@ -308,7 +309,7 @@ class Trainer:
     def _test(self, iteration: int) -> None:
         """Evaluates the model and keeps it if it is the best so far; all was saved before."""
         average, model = self.checkpointer.average, self.step.model
-        bare = average.model if average else getattr(model, "module", model)
+        bare = average.model if average else bare_model(model)
         seconds = time.perf_counter()
         bare.eval()
         self._termination.at_once = True

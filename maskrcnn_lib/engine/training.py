@@ -220,7 +220,10 @@ def _begin(cfg: Any, model: nn.Module, checkpointer: DetectronCheckpointer) -> d
     output = cfg.OUTPUT_DIR
     if checkpointer.has_checkpoint():
         _log_changes(Path(output) / "config.yaml", cfg)
+        settings = [_settings(group) for group in checkpointer.optimizer.param_groups]
         arguments = checkpointer.load()
+        for group, setting in zip(checkpointer.optimizer.param_groups, settings, strict=True):
+            group.update(setting)  # of this config, not of the one before
         if "iteration" not in arguments:
             raise ValueError(
                 f"the checkpoint in {output} is of another model and cannot be gone on with:\n"
@@ -242,6 +245,10 @@ def _begin(cfg: Any, model: nn.Module, checkpointer: DetectronCheckpointer) -> d
     return {"iteration": 0}
 
 
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: group[key] for key in ("weight_decay", "momentum", "betas") if key in group}
+
+
 def _fetched(cfg: Any) -> Path:
     """The file of the initial weights; one process of each machine downloads it."""
     catalog = load_model_catalog(cfg.PATHS_CATALOG)
@@ -257,14 +264,15 @@ def _log_changes(path: Path, cfg: Any) -> None:
     """Says in which keys a run goes on with another config than it began with."""
     if not path.is_file():
         return
-    before, now = type(cfg)(load_yaml(path)).flat(), cfg.flat()
+    before, now = (_plain(node.flat()) for node in (type(cfg)(load_yaml(path)), cfg))
     for key in now:
-        if key in before and before[key] != now[key] and list(_seq(before[key])) != _seq(now[key]):
+        if key in before and before[key] != now[key]:
             logger.warning("%s is %s now; it was %s before", key, now[key], before[key])
 
 
-def _seq(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """YAML knows no tuples."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def make_detector(

@@ -1,4 +1,4 @@
-"""Loads the tiny training beside this file, which is a script, too."""
+"""Loads the files beside this one that are scripts, too."""
 
 import importlib.util
 import sys
@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-_SCRIPT = Path(__file__).with_name("tiny_training.py")
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """The module ``tiny_training``."""
-    spec = importlib.util.spec_from_file_location("tiny_training", _SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tiny_training"] = module
-    spec.loader.exec_module(module)
-    return module
+    return _load("tiny_training")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The module ``shared_evaluation``."""
+    return _load("shared_evaluation")
