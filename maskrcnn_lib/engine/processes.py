@@ -4,6 +4,7 @@ import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,9 +20,9 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def was_restarted() -> bool:
-    """Whether torchrun started this process anew after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def restarts() -> int:
+    """How often torchrun has started the processes of this machine anew after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 @contextmanager
@@ -44,6 +45,7 @@ def joined_processes(device_name: str) -> Iterator[torch.device]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield device
         return
+    options: dict[str, Any] = {"timeout": _PATIENCE, **_meeting_place()}
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if local_rank() >= count:
@@ -53,10 +55,23 @@ def joined_processes(device_name: str) -> Iterator[torch.device]:
             )
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", timeout=_PATIENCE, device_id=device)
+        dist.init_process_group("nccl", device_id=device, **options)
     else:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("gloo", **options)
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Where ranks find each other, in addition to what the environment says.
+
+    torchrun on one machine keeps its store when it restarts processes, so that they could find the
+    addresses of dead ones there; each start gets keys of its own.
+    """
+    if restarts() == 0 or os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+        return {}
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    own = dist.PrefixStore(f"restart{restarts()}", store)
+    return {"store": own, "rank": rank, "world_size": world_size}

@@ -1,6 +1,5 @@
 """A request to end: SIGTERM lets the iteration in progress finish and be saved."""
 
-import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -12,9 +11,6 @@ EXIT_CODE = 128 + signal.SIGTERM
 class Termination:
     """Inside its ``with`` block SIGTERM only raises a flag (Python allows that in the main thread).
 
-    Loader processes are forked inside such a block. They sit out a first SIGTERM, which schedulers
-    send to the whole group of processes, so that the iteration can finish; a second one ends them.
-
     Attributes:
         requested: whether SIGTERM has come.
         at_once: while True, SIGTERM ends the process without waiting: what there is to save has
@@ -24,7 +20,6 @@ class Termination:
     def __init__(self) -> None:
         self.requested = False
         self.at_once = False
-        self._owner = os.getpid()
         self._previous: signal.Handlers | None = None
 
     def __enter__(self) -> "Termination":
@@ -42,8 +37,6 @@ class Termination:
             signal.signal(signal.SIGTERM, self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        elif self.at_once:
+        if self.at_once:
             raise SystemExit(EXIT_CODE)
         self.requested = True

@@ -41,7 +41,7 @@ def train(
     import logging
 
     from maskrcnn_lib.config import get_cfg
-    from maskrcnn_lib.engine.processes import joined_processes, was_restarted
+    from maskrcnn_lib.engine.processes import joined_processes, restarts
     from maskrcnn_lib.engine.training import run_training
     from maskrcnn_lib.utils.collect_env import collect_env_info
     from maskrcnn_lib.utils.comm import get_rank, get_world_size
@@ -64,7 +64,7 @@ def train(
             cfg,
             device=device,
             given=set(own[0::2]),
-            resume=resume or was_restarted(),
+            resume=resume or restarts() > 0,
             evaluates=not skip_test,
         )
 

@@ -38,14 +38,3 @@ def test_other_threads_can_use_it_without_effect():
     thread.start()
     thread.join()
     assert results == [False]
-
-
-def test_a_forked_worker_sits_out_the_first_signal_only():
-    with Termination():
-        pid = os.fork()
-        if pid == 0:
-            os.kill(os.getpid(), signal.SIGTERM)  # ignored
-            os.kill(os.getpid(), signal.SIGTERM)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
