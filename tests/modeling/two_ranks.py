@@ -3,6 +3,7 @@
 Usage: two_ranks.py RENDEZVOUS_FILE OUTPUT_DIRECTORY, with RANK and WORLD_SIZE in the environment.
 """
 
+import gc
 import json
 import os
 import sys
@@ -47,33 +48,38 @@ def make_target(count: int, generator: torch.Generator) -> BoxList:
     return target
 
 
+def learn(objects: tuple[int, ...], rank: int, world_size: int) -> dict[str, dict[str, float]]:
+    """Losses and squared gradients of this rank's share of four images with so many objects."""
+    torch.manual_seed(0)
+    overrides = [item for pair in SMALL.items() for item in pair]
+    model = build_detection_model(get_cfg("e2e_mask_rcnn_R_50_FPN_1x", overrides)).train()
+    model = DistributedDataParallel(model)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
+    targets = [make_target(count, generator) for count in objects]
+    share = 4 // world_size
+    mine = slice(rank * share, (rank + 1) * share)
+    losses = model(images[mine], targets[mine], seeds=[10, 20, 30, 40][mine])
+    sum(losses.values()).backward()
+    return {
+        "losses": {name: value.item() for name, value in losses.items()},
+        "gradients": {
+            name: value.grad.square().sum().item()
+            for name, value in model.module.named_parameters()
+            if value.grad is not None
+        },
+    }
+
+
 def main(rendezvous: str, output: str) -> None:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
     )
-    results = {}
-    for case, objects in OBJECTS.items():
-        torch.manual_seed(0)
-        overrides = [item for pair in SMALL.items() for item in pair]
-        model = build_detection_model(get_cfg("e2e_mask_rcnn_R_50_FPN_1x", overrides)).train()
-        model = DistributedDataParallel(model)
-        generator = torch.Generator().manual_seed(1)
-        images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
-        targets = [make_target(count, generator) for count in objects]
-        share = 4 // world_size
-        mine = slice(rank * share, (rank + 1) * share)
-        losses = model(images[mine], targets[mine], seeds=[10, 20, 30, 40][mine])
-        sum(losses.values()).backward()
-        results[case] = {
-            "losses": {name: value.item() for name, value in losses.items()},
-            "gradients": {
-                name: value.grad.square().sum().item()
-                for name, value in model.module.named_parameters()
-                if value.grad is not None
-            },
-        }
+    results = {case: learn(objects, rank, world_size) for case, objects in OBJECTS.items()}
     Path(output, f"{world_size}_{rank}.json").write_text(json.dumps(results))
+    gc.collect()  # what still holds the group would end its threads too late, with an abort
+    dist.barrier()
     dist.destroy_process_group()
 
 
