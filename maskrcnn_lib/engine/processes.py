@@ -1,6 +1,7 @@
 """Joins the processes that torchrun started into one run."""
 
 import datetime
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,9 @@ def joined_processes(device_name: str) -> Iterator[torch.device]:
         dist.init_process_group("gloo", **options)
     try:
         yield device
+        dist.barrier()  # a rank that leaves early takes the connections of the others away
     finally:
+        gc.collect()  # what still holds the group would end its threads too late, with an abort
         dist.destroy_process_group()
 
 
