@@ -61,10 +61,24 @@ def joined_processes(device_name: str) -> Iterator[torch.device]:
         dist.init_process_group("gloo", **options)
     try:
         yield device
-        dist.barrier()  # a rank that leaves early takes the connections of the others away
-    finally:
-        gc.collect()  # what still holds the group would end its threads too late, with an abort
+    except SystemExit:  # the ranks agreed to stop
+        leave_together()
+        raise
+    except BaseException:  # the others may never come: do not wait for them
         dist.destroy_process_group()
+        raise
+    leave_together()
+
+
+def leave_together() -> None:
+    """Ends the group of processes when its last rank is done.
+
+    A rank that leaves early takes the connections of the others away, and whatever still holds the
+    group would end its threads while the process ends; both can abort a run that was fine.
+    """
+    gc.collect()
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def _meeting_place() -> dict[str, Any]:

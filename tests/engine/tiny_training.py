@@ -15,6 +15,7 @@ from torch import nn
 
 from maskrcnn_lib.checkpoint import Checkpointer
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.engine.processes import leave_together
 from maskrcnn_lib.engine.trainer import do_train
 from maskrcnn_lib.solver import make_lr_scheduler, make_optimizer
 from maskrcnn_lib.solver.weight_average import WeightAverage
@@ -161,9 +162,14 @@ def main():
     if args.terminate_while_testing:
         options["evaluate"] = _terminated_evaluation
     interrupt = {args.kill: signal.SIGKILL, args.terminate: signal.SIGTERM}
-    train(args.folder, resume=args.resume, bad=args.bad, interrupt=interrupt, **options)
+    code = 0
+    try:
+        train(args.folder, resume=args.resume, bad=args.bad, interrupt=interrupt, **options)
+    except SystemExit as end:
+        code = end.code
     if args.world_size > 1:
-        dist.destroy_process_group()
+        leave_together()
+    return code
 
 
 def _die_in_save(number):

@@ -3,7 +3,6 @@
 Usage: two_ranks.py RENDEZVOUS_FILE OUTPUT_DIRECTORY, with RANK and WORLD_SIZE in the environment.
 """
 
-import gc
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.engine.processes import leave_together
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
@@ -78,9 +78,7 @@ def main(rendezvous: str, output: str) -> None:
     )
     results = {case: learn(objects, rank, world_size) for case, objects in OBJECTS.items()}
     Path(output, f"{world_size}_{rank}.json").write_text(json.dumps(results))
-    gc.collect()  # what still holds the group would end its threads too late, with an abort
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_together()
 
 
 if __name__ == "__main__":
