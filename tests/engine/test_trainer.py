@@ -253,7 +253,7 @@ def test_nonfinite_losses_stop_the_run_and_say_where(tiny, tmp_path):
 
 def test_a_nonfinite_loss_on_one_rank_stops_all(tmp_path):
     for rank, (code, errors) in enumerate(_ranks(tmp_path, "--bad", 5)):
-        assert code == 1
+        assert code != 0  # 1, or an abort where the other rank is gone already
         assert "NonFiniteError: iteration 5 is not finite" in errors
         assert (tmp_path / f"nonfinite_0000005_rank{rank}.pth").is_file()
         assert "noise23.png" in errors
