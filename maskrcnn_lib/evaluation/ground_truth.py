@@ -1,5 +1,6 @@
 """The annotations of any data set in COCO's form, so that COCO's scores can be had of all."""
 
+from inspect import getattr_static
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def coco_content(dataset: Any) -> dict[str, Any]:
             positions as ids, and whose categories are its ``categories`` (id -> name, in the order
             of the labels) or the labels themselves.
     """
-    if hasattr(dataset, "content"):
+    if _has_content(dataset):
         return dataset.content
     images, annotations = [], []
     for index in range(len(dataset)):
@@ -43,7 +44,12 @@ def coco_content(dataset: Any) -> dict[str, Any]:
 
 def image_id(dataset: Any, index: int) -> int:
     """Id in ``coco_content(dataset)`` of the image at a position."""
-    return dataset.ids[index] if hasattr(dataset, "content") else index
+    return dataset.ids[index] if _has_content(dataset) else index
+
+
+def _has_content(dataset: Any) -> bool:
+    """Whether a data set has ``content``, without making it: that reads all annotations."""
+    return getattr_static(dataset, "content", None) is not None
 
 
 def _annotations(target: BoxList) -> list[dict[str, Any]]:

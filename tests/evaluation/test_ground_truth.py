@@ -64,3 +64,14 @@ def test_content_that_is_there_is_taken(tmp_path):
     dataset = COCODataset(content, tmp_path)
     assert coco_content(dataset)["images"][0]["id"] == 5
     assert (image_id(dataset, 0), image_id(OwnDataset(), 2)) == (5, 2)
+
+
+def test_the_id_of_an_image_is_told_without_making_all_annotations():
+    class Dataset:
+        ids = (70, 30)
+
+        @property
+        def content(self):
+            raise AssertionError("all annotations were made for one id")
+
+    assert [image_id(Dataset(), index) for index in range(2)] == [70, 30]
