@@ -246,7 +246,30 @@ def pyramid_rows() -> Iterator[Row]:
         yield Row(f"multilevel_roi_align, {what}, last, bfloat16", partial(pool, half), pool_peer)
 
 
-ROWS = (nms_rows, paste_rows, mask_target_rows, roi_align_rows, pyramid_rows)
+def focal_loss_rows() -> Iterator[Row]:
+    """Logits of all anchors of RetinaNet's finest level but one, forwards and backwards."""
+    from torchvision.ops import sigmoid_focal_loss as peer_loss
+
+    height, width, anchors = 50, 68, 9
+    for classes, dtype in ((80, torch.float32), (80, torch.bfloat16), (1, torch.float32)):
+        logits = torch.randn(height * width * anchors, classes, dtype=dtype) - 4
+        logits.requires_grad_()
+        labels = torch.randint(-1, classes + 1, (len(logits),))
+        labels[torch.rand(len(labels)) < 0.99] = 0
+        targets = (torch.arange(1, classes + 1) == labels[:, None]).to(dtype)
+
+        def ours(logits=logits, labels=labels) -> object:
+            loss = layers.sigmoid_focal_loss(logits, labels).sum()
+            return torch.autograd.grad(loss, logits)
+
+        def peer(logits=logits, targets=targets) -> object:
+            return torch.autograd.grad(peer_loss(logits, targets, reduction="sum"), logits)
+
+        what = f"{len(logits)} x {classes}, {str(dtype).removeprefix('torch.')}"
+        yield Row(f"sigmoid_focal_loss and backward, {what}", ours, peer)
+
+
+ROWS = (focal_loss_rows, nms_rows, paste_rows, mask_target_rows, roi_align_rows, pyramid_rows)
 
 
 def on_threads(row: Row, threads: int) -> Row:

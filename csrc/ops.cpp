@@ -46,4 +46,10 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
       "polygon_mask_targets(Tensor points, Tensor polygon_offsets, Tensor instance_offsets, "
       "Tensor boxes, Tensor instances, int size) -> Tensor");
   m.def("bitmap_mask_targets(Tensor bitmaps, Tensor boxes, Tensor instances, int size) -> Tensor");
+
+  // What one-stage detectors learn: focal loss, summed over the classes of each row of logits.
+  m.def("sigmoid_focal_loss(Tensor logits, Tensor labels, float gamma, float alpha) -> Tensor");
+  m.def(
+      "sigmoid_focal_loss_backward(Tensor grad, Tensor logits, Tensor labels, float gamma, "
+      "float alpha) -> Tensor");
 }

@@ -6,12 +6,14 @@ use of an operator.
 """
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.giou_loss import giou_loss
 from maskrcnn_lib.layers.mask_targets import bitmap_mask_targets, polygon_mask_targets
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
 from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
 from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
 from maskrcnn_lib.layers.paste_masks import masks_to_rle, paste_masks
 from maskrcnn_lib.layers.roi_align import ROIAlign, roi_align
+from maskrcnn_lib.layers.sigmoid_focal_loss import SigmoidFocalLoss, sigmoid_focal_loss
 from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
 
 __all__ = [
@@ -20,9 +22,11 @@ __all__ = [
     "ConvTranspose2d",
     "FrozenBatchNorm2d",
     "ROIAlign",
+    "SigmoidFocalLoss",
     "batched_nms",
     "batched_nms_fixed",
     "bitmap_mask_targets",
+    "giou_loss",
     "interpolate",
     "masks_to_rle",
     "multilevel_roi_align",
@@ -30,5 +34,6 @@ __all__ = [
     "paste_masks",
     "polygon_mask_targets",
     "roi_align",
+    "sigmoid_focal_loss",
     "smooth_l1_loss",
 ]
