@@ -41,6 +41,9 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
       "bool aligned) -> (Tensor runs, Tensor offsets)");
   m.def("compress_rle(Tensor runs, Tensor offsets) -> (Tensor characters, Tensor offsets)");
 
+  // Where (R, K, M, M) heat maps, resized to their boxes, are highest: (R, K, 3) x, y, value.
+  m.def("heat_map_peaks(Tensor heat_maps, Tensor boxes) -> Tensor");
+
   // What mask heads learn: each RoI's instance, cut out by the RoI, in size x size cells.
   m.def(
       "polygon_mask_targets(Tensor points, Tensor polygon_offsets, Tensor instance_offsets, "

@@ -37,6 +37,11 @@ class Dialect:
         mask_target: what the mask head learns: ``"raster"``: the mask cut to the region and
             rasterised at the head's resolution, 0 or 1; ``"roi_align"``: RoIAlign of the image's
             bitmap, any share between 0 and 1.
+        keypoint_offset: added to the coordinates of keypoints, which name a pixel in COCO's files,
+            on their way in, and taken away on their way out: 0.5 to its middle. torchvision takes
+            them as they are.
+        keypoint_in_object: whether the keypoint head learns only from objects that have a labelled
+            keypoint in their own box.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Dialect:
     rpn_loss_beta: float
     box_loss_beta: float
     mask_target: Literal["raster", "roi_align"]
+    keypoint_offset: float = 0.5
+    keypoint_in_object: bool = False
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -67,6 +74,7 @@ DIALECTS: dict[str, Dialect] = {
             rpn_loss_beta=1 / 9,
             box_loss_beta=1.0,
             mask_target="raster",
+            keypoint_in_object=True,
         ),
         Dialect(
             name="torchvision",
@@ -80,6 +88,7 @@ DIALECTS: dict[str, Dialect] = {
             rpn_loss_beta=1 / 9,
             box_loss_beta=1 / 9,
             mask_target="roi_align",
+            keypoint_offset=0.0,
         ),
         Dialect(
             name="detectron2",

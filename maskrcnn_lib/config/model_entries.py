@@ -134,7 +134,12 @@ _CAFFE2 = tuple(
             "09_35_36.8pzTQKYK",
             "caffe2/e2e_mask_rcnn_X-152-32x8d-FPN-IN5k_1.44x_caffe2",
         ),
-        ("37697547", "e2e_keypoint_rcnn_R-50-FPN_1x", "08_42_54.kdzV35ao", ""),
+        (
+            "37697547",
+            "e2e_keypoint_rcnn_R-50-FPN_1x",
+            "08_42_54.kdzV35ao",
+            "caffe2/e2e_keypoint_rcnn_R_50_FPN_1x_caffe2",
+        ),
     )
 )
 
@@ -174,6 +179,14 @@ _TORCHVISION = (
         config="torchvision/maskrcnn_resnet50_fpn",
         note="trained by torchvision on COCO (COCO_V1)",
     ),
+    ModelEntry(
+        name="torchvision/keypointrcnn_resnet50_fpn",
+        file_name="keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+        url=f"{_PYTORCH}/keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+        sha256="fc266e95",
+        config="torchvision/keypointrcnn_resnet50_fpn",
+        note="trained by torchvision on COCO's persons (COCO_V1)",
+    ),
 )
 
 _D2GO = (
@@ -194,10 +207,11 @@ _D2GO = (
         note="trained by D2Go on COCO (model zoo id 246823121), dequantised from its int8 export",
     ),
     ModelEntry(
-        name="d2go/keypoint_rcnn_fbnetv3a_dsmask",
+        name="d2go/keypoint_rcnn_fbnetv3a_dsmask_C4",
         file_name="keypoint_rcnn_fbnetv3a_dsmask_float.pth",
         sha256="cc560c29eff77b4ecc2f39913d35db2919d2ccd0b5871f6e3004e4028eda4eec",
         size=6_063_445,
+        config="d2go/keypoint_rcnn_fbnetv3a_dsmask_C4",
         note="trained by D2Go on COCO (model zoo id 250430934), dequantised from its int8 export",
     ),
 )

@@ -139,14 +139,13 @@ def _nearest(name: str, known: dict[str, Any]) -> str:
 
 
 def _coco_entries() -> dict[str, dict[str, Any]]:
-    entries = {
-        f"coco_2017_{split}": {
-            "img_dir": f"coco/{split}2017",
-            "ann_file": f"coco/annotations/instances_{split}2017.json",
-        }
-        for split in ("train", "val")
-    }
+    entries = {}
     for prefix, kind in (("", "instances"), ("keypoints_", "person_keypoints")):
+        for split in ("train", "val"):
+            entries[f"{prefix}coco_2017_{split}"] = {
+                "img_dir": f"coco/{split}2017",
+                "ann_file": f"coco/annotations/{kind}_{split}2017.json",
+            }
         for split in ("train", "val", "minival", "valminusminival"):
             images = "train" if split == "train" else "val"
             entries[f"{prefix}coco_2014_{split}"] = {

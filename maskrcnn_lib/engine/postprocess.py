@@ -9,15 +9,16 @@ from maskrcnn_lib.structures.bounding_box import BoxList
 def restore_original_size(
     detections: BoxList, original_size: tuple[int, int], dialect: Dialect
 ) -> BoxList:
-    """Scales boxes to the original image; all fields are kept.
+    """Scales boxes and keypoints to the original image; all fields are kept.
 
     Masks stay M x M probabilities inside their boxes, so that nobody pays for pixels that are not
-    asked for.
+    asked for. Keypoints become COCO's, whose coordinates name a pixel.
 
     Args:
         detections: xyxy boxes in pixels of the resized image.
         original_size: (width, height).
-        dialect: closed-pixel toolboxes scaled the index of a box's last pixel, not its edge.
+        dialect: closed-pixel toolboxes scaled the index of a box's last pixel, not its edge, and
+            that of a keypoint's pixel.
     """
     detections = detections.convert("xyxy")
     ratio_x = original_size[0] / detections.size[0]
@@ -28,6 +29,11 @@ def restore_original_size(
     restored = BoxList((boxes + offset) * ratios - offset, original_size, mode="xyxy")
     for field in detections.fields():
         restored.add_field(field, detections.get_field(field))
+    if detections.has_field("keypoints"):
+        index = dialect.box_end_offset / 2
+        points = detections.get_field("keypoints").shift(index, index).resize(original_size)
+        back = -index - dialect.keypoint_offset
+        restored.add_field("keypoints", points.shift(back, back))
     return restored
 
 

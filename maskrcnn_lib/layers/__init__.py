@@ -7,6 +7,7 @@ use of an operator.
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.giou_loss import giou_loss
+from maskrcnn_lib.layers.heat_map_peaks import heat_map_peaks
 from maskrcnn_lib.layers.mask_targets import bitmap_mask_targets, polygon_mask_targets
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
 from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
@@ -27,6 +28,7 @@ __all__ = [
     "batched_nms_fixed",
     "bitmap_mask_targets",
     "giou_loss",
+    "heat_map_peaks",
     "interpolate",
     "masks_to_rle",
     "multilevel_roi_align",

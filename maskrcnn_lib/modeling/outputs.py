@@ -32,6 +32,8 @@ class Detections(NamedTuple):
         labels: (N, D) int64, 1..K; 0 in unused slots.
         valid: (N, D) bool, which slots are used.
         masks: (N, D, M, M) float32 probabilities inside the box, None without a mask head.
+        keypoints: (N, D, P, 3) float32 x and y in pixels of the resized image, and the logit there;
+            None without a keypoint head.
     """
 
     boxes: Tensor
@@ -39,6 +41,7 @@ class Detections(NamedTuple):
     labels: Tensor
     valid: Tensor
     masks: Tensor | None = None
+    keypoints: Tensor | None = None
 
 
 def host_may_wait(values: Tensor) -> bool:

@@ -25,6 +25,8 @@ class Targets(NamedTuple):
         seeds: (N,) int64, of the random choices made for each image.
         masks: per image the masks of its objects; None where they are not needed.
         packed_masks: the same on the device of the boxes.
+        keypoints: (N, G, P, 3) float32, x and y in pixels and visibility, as ``Keypoints`` has
+            them; None where they are not needed.
     """
 
     boxes: Tensor
@@ -33,6 +35,7 @@ class Targets(NamedTuple):
     seeds: Tensor
     masks: list[SegmentationMask] | None = None
     packed_masks: PackedMasks | None = None
+    keypoints: Tensor | None = None
 
 
 def batch_targets(
@@ -42,16 +45,19 @@ def batch_targets(
     device: torch.device,
     num_classes: int | None,
     with_masks: bool,
+    num_keypoints: int = 0,
     seeds: Seeds | None = None,
 ) -> Targets:
     """Checks the ground truth of a batch and pads it to the fullest image.
 
     Args:
-        targets: per image its objects, with field ``labels`` and, where asked for, ``masks``.
+        targets: per image its objects, with field ``labels`` and, where asked for, ``masks`` and
+            ``keypoints``.
         image_sizes: per image, height and width without padding, in pixels.
         device: where the tensors are needed.
         num_classes: classes with background, labels are 1 .. num_classes - 1; None for any.
         with_masks: whether masks are needed.
+        num_keypoints: keypoints of each object that are needed; 0 for none.
         seeds: one integer per image; None draws them from torch's global generator.
 
     Raises:
@@ -67,22 +73,40 @@ def batch_targets(
     home = targets[0].bbox.device if targets else device
     boxes = torch.zeros((len(targets), fullest, 4), device=home)
     labels = torch.zeros((len(targets), fullest), dtype=torch.int64, device=home)
+    keypoints = torch.zeros((len(targets), fullest, num_keypoints, 3), device=home)
     masks = []
+    needed = [*(["masks"] if with_masks else []), *(["keypoints"] if num_keypoints else [])]
     for index, (target, image_size) in enumerate(zip(targets, image_sizes, strict=True)):
         target = target.convert("xyxy")
-        _check_target(index, target, image_size, num_classes=num_classes, with_masks=with_masks)
+        _check_target(index, target, image_size, num_classes=num_classes, needed=needed)
         boxes[index, : len(target)] = target.bbox
         labels[index, : len(target)] = target.get_field("labels")
         if with_masks:
             masks.append(target.get_field("masks"))
+        if num_keypoints and len(target):
+            keypoints[index, : len(target)] = _points(index, target, num_keypoints)
     counts = torch.tensor([len(target) for target in targets]).to(device, non_blocking=True)
     valid = torch.arange(fullest, device=device) < counts[:, None]
     seeds = _as_seeds(seeds, len(targets))
-    boxes, labels, seeds = (part.to(device, non_blocking=True) for part in (boxes, labels, seeds))
+    boxes, labels, seeds, keypoints = (
+        part.to(device, non_blocking=True) for part in (boxes, labels, seeds, keypoints)
+    )
+    result = Targets(boxes, labels, valid, seeds, keypoints=keypoints if num_keypoints else None)
     if not with_masks:
-        return Targets(boxes, labels, valid, seeds)
+        return result
     packed = pack_masks(masks, fullest).to(device, non_blocking=True)
-    return Targets(boxes, labels, valid, seeds, masks, packed)
+    return result._replace(masks=masks, packed_masks=packed)
+
+
+def _points(index: int, target: BoxList, num_keypoints: int) -> Tensor:
+    """(n, P, 3) keypoints of a target's objects."""
+    points = target.get_field("keypoints").keypoints
+    if points.shape[1] != num_keypoints:
+        raise ValueError(
+            f"target {index} has {points.shape[1]} keypoints per object, but the model "
+            f"{num_keypoints} (MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES)"
+        )
+    return points
 
 
 def _as_seeds(seeds: Seeds | None, count: int) -> Tensor:
@@ -100,7 +124,7 @@ def _check_target(
     image_size: tuple[int, int],
     *,
     num_classes: int | None,
-    with_masks: bool,
+    needed: Sequence[str],
 ) -> None:
     height, width = image_size
     if tuple(target.size) != (width, height):
@@ -108,7 +132,7 @@ def _check_target(
             f"target {index} is for an image of {target.size[0]} x {target.size[1]} (width x "
             f"height), but image {index} has {width} x {height}; resize both together"
         )
-    needed = ("labels", "masks") if with_masks else ("labels",)
+    needed = ("labels", *needed)
     for field in needed:
         if not target.has_field(field):
             raise KeyError(

@@ -37,7 +37,8 @@ class Keypoints(FieldsMixin):
 
     Attributes:
         keypoints: (N, K, 3) float32: x, y in pixels, visibility (0 not labelled, 1 hidden,
-            2 visible).
+            2 visible). Coordinates of data sets and of detections on the original image are COCO's,
+            which name a pixel; what a model sees lies ``Dialect.keypoint_offset`` further.
         size: (width, height) of the image.
         extra_fields: field name -> data, one entry per object.
         NAMES: name of each point; empty: any K.
@@ -150,6 +151,11 @@ class Keypoints(FieldsMixin):
         x, y, visibility = points.unbind(2)
         inside = (visibility > 0) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
         return self._derive(points.masked_fill(~inside[..., None], 0.0), size=(width, height))
+
+    def shift(self: Self, dx: float, dy: float) -> Self:
+        """The points moved by ``dx`` and ``dy`` pixels in the same image."""
+        moved = self.keypoints + self.keypoints.new_tensor((dx, dy, 0.0))
+        return self._derive(moved.masked_fill(moved[..., 2:] <= 0, 0.0))
 
     def to(self: Self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The points and fields on ``device``."""

@@ -148,19 +148,33 @@ def _detectron2_body(prefix: str, head_prefix: str) -> Shapes:
     return shapes
 
 
+_DETECTRON2_HEADS: dict[str, Shapes] = {
+    "mask_fpn": {
+        **{f"roi_heads.mask_head.mask_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)},
+        "roi_heads.mask_head.deconv": (256, 256, 2, 2),
+        "roi_heads.mask_head.predictor": (80, 256, 1, 1),
+    },
+    "keypoint_fpn": {
+        f"roi_heads.keypoint_head.conv_fcn{i}": (512, 512 if i > 1 else 256, 3, 3)
+        for i in range(1, 9)
+    },
+}
+
+
 def detectron2_shapes(kind: str) -> Shapes:
     """Names and shapes of detectron2's R-50 files."""
     if kind == "imagenet":
         return _detectron2_body("", "") | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
-    fpn = kind == "mask_fpn"
+    fpn = kind.endswith("_fpn")
+    classes = 1 if kind == "keypoint_fpn" else 80
     channels, hidden, anchors = (256, 1024, 3) if fpn else (1024, 2048, 15)
     rpn = "proposal_generator.rpn_head."
     layers: Shapes = {
         f"{rpn}conv": (channels, channels, 3, 3),
         f"{rpn}objectness_logits": (anchors, channels, 1, 1),
         f"{rpn}anchor_deltas": (4 * anchors, channels, 1, 1),
-        "roi_heads.box_predictor.cls_score": (81, hidden),
-        "roi_heads.box_predictor.bbox_pred": (320, hidden),
+        "roi_heads.box_predictor.cls_score": (classes + 1, hidden),
+        "roi_heads.box_predictor.bbox_pred": (4 * classes, hidden),
     }
     if fpn:
         body = _detectron2_body("backbone.bottom_up.", "backbone.bottom_up.")
@@ -169,16 +183,18 @@ def detectron2_shapes(kind: str) -> Shapes:
             layers[f"backbone.fpn_output{level}"] = (256, 256, 3, 3)
         layers["roi_heads.box_head.fc1"] = (1024, 12544)
         layers["roi_heads.box_head.fc2"] = (1024, 1024)
-        layers |= {f"roi_heads.mask_head.mask_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
-        layers["roi_heads.mask_head.deconv"] = (256, 256, 2, 2)
-        layers["roi_heads.mask_head.predictor"] = (80, 256, 1, 1)
+        layers |= _DETECTRON2_HEADS[kind]
     else:
         body = _detectron2_body("backbone.", "roi_heads.")
-    return body | {
+    shapes = body | {
         name: shape
         for layer, weight in layers.items()
         for name, shape in ((f"{layer}.weight", weight), (f"{layer}.bias", weight[:1]))
     }
+    if kind == "keypoint_fpn":  # a transposed convolution has its outputs second
+        last = "roi_heads.keypoint_head.score_lowres."
+        shapes |= {f"{last}weight": (512, 17, 4, 4), f"{last}bias": (17,)}
+    return shapes
 
 
 def zeros(shapes: Shapes) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights
 from maskrcnn_lib.checkpoint.importers.base import rename, to_ratio_major
 from maskrcnn_lib.checkpoint.importers.detectron2 import ratio_major_order
 
+PERSON = ("__background", "person")
 BODY, BOX, MASK = "backbone.body.", "roi_heads.box.", "roi_heads.mask."
 
 
@@ -323,9 +324,9 @@ def test_coco_names_are_torchvisions():
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("mask_fpn", coco_class_names()), ("faster_c4", coco_class_names()), ("keypoint_fpn", None)],
+    [("mask_fpn", coco_class_names()), ("faster_c4", coco_class_names()), ("keypoint_fpn", PERSON)],
 )
-def test_class_names_are_cocos_where_there_are_80_classes(caffe2_blobs, kind, names):
+def test_class_names_are_cocos_where_the_model_is(caffe2_blobs, kind, names):
     assert _convert(caffe2_blobs(kind)).class_names == names
 
 
@@ -334,7 +335,7 @@ def test_every_blob_of_a_complete_detectron_file_is_known(caffe2_blobs, kind):
     assert _convert(caffe2_blobs(kind)).unmapped == []
 
 
-@pytest.mark.parametrize("kind", ["faster_c4", "mask_fpn", "imagenet"])
+@pytest.mark.parametrize("kind", ["faster_c4", "mask_fpn", "keypoint_fpn", "imagenet"])
 def test_every_tensor_of_a_complete_detectron2_file_is_known(detectron2_tensors, kind):
     imported = _convert(detectron2_tensors(kind))
     assert imported.unmapped == []

@@ -9,6 +9,8 @@ from maskrcnn_lib.checkpoint.class_names import coco_category_names, coco_class_
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling.detector import build_detection_model
 
+PERSON = ("__background", "person")
+
 
 def _model(config: str, *, device: str = "meta") -> nn.Module:
     """The model of a config; on "meta" it has names and shapes but no values."""
@@ -28,6 +30,7 @@ def _model(config: str, *, device: str = "meta") -> nn.Module:
         ("caffe2/e2e_faster_rcnn_X_101_32x8d_FPN_1x_caffe2", "faster_fpn", "X_101_32x8d"),
         ("caffe2/e2e_mask_rcnn_X_101_32x8d_FPN_1x_caffe2", "mask_fpn", "X_101_32x8d"),
         ("caffe2/e2e_mask_rcnn_X-152-32x8d-FPN-IN5k_1.44x_caffe2", "mask_fpn", "X-152-32x8d"),
+        ("caffe2/e2e_keypoint_rcnn_R_50_FPN_1x_caffe2", "keypoint_fpn", "R_50"),
     ],
 )
 def test_detectron_file_fills_the_model(caffe2_blobs, config, kind, body):
@@ -35,13 +38,17 @@ def test_detectron_file_fills_the_model(caffe2_blobs, config, kind, body):
     report = load_weights(model, {"blobs": caffe2_blobs(kind, body)}, strict=True)
     assert report.loaded == list(model.state_dict())
     assert all(name.endswith("_momentum") for name in report.ignored)
-    assert report.class_names == coco_class_names()
+    assert report.class_names == (PERSON if kind == "keypoint_fpn" else coco_class_names())
     assert report.dialect == "maskrcnn_benchmark"
 
 
 @pytest.mark.parametrize(
     ("config", "kind"),
-    [("e2e_mask_rcnn_R_50_FPN_1x", "mask_fpn"), ("e2e_faster_rcnn_R_50_C4_1x", "faster_c4")],
+    [
+        ("e2e_mask_rcnn_R_50_FPN_1x", "mask_fpn"),
+        ("e2e_faster_rcnn_R_50_C4_1x", "faster_c4"),
+        ("e2e_keypoint_rcnn_R_50_FPN_1x", "keypoint_fpn"),
+    ],
 )
 def test_detectron2_file_fills_the_model(detectron2_tensors, config, kind):
     arrays = {
@@ -53,7 +60,7 @@ def test_detectron2_file_fills_the_model(detectron2_tensors, config, kind):
     report = load_weights(model, content, strict=True)
     assert report.loaded == list(model.state_dict())
     assert (report.format, report.dialect) == ("detectron2", "detectron2")
-    assert report.class_names == coco_class_names()
+    assert report.class_names == (PERSON if kind == "keypoint_fpn" else coco_class_names())
 
 
 @pytest.mark.parametrize("config", ["e2e_mask_rcnn_R_50_FPN_1x", "e2e_mask_rcnn_R_50_C4_1x"])
@@ -66,7 +73,9 @@ def test_maskrcnn_benchmark_file_fills_the_model(config):
     assert report.loaded == list(model.state_dict())
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"])
+@pytest.mark.parametrize(
+    "name", ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"]
+)
 def test_torchvision_model_fills_ours(name):
     from torchvision.models import detection
 
@@ -76,7 +85,7 @@ def test_torchvision_model_fills_ours(name):
     report = load_weights(model, theirs.state_dict(), strict=True)
     assert report.loaded == list(model.state_dict())
     assert all(ignored.endswith("num_batches_tracked") for ignored in report.ignored)
-    assert report.class_names == coco_category_names()
+    assert report.class_names == (PERSON if "keypoint" in name else coco_category_names())
 
 
 def test_torchvision_file_with_the_old_names_fills_the_model():
@@ -104,6 +113,7 @@ def test_torchvision_file_with_the_old_names_fills_the_model():
     [
         ("d2go/mask_rcnn_fbnetv3a_C4", "mask_rcnn_fbnetv3a_float.pth"),
         ("d2go/faster_rcnn_fbnetv3a_C4", "faster_rcnn_fbnetv3a_C4_float.pth"),
+        ("d2go/keypoint_rcnn_fbnetv3a_dsmask_C4", "keypoint_rcnn_fbnetv3a_dsmask_float.pth"),
     ],
 )
 @pytest.mark.data
@@ -113,12 +123,12 @@ def test_d2go_file_fills_the_model(test_data, config, file):
     report = load_weights(model, path, strict=True)
     assert report.loaded == list(model.state_dict())
     assert (report.format, report.dialect) == ("d2go", "d2go")
-    assert report.class_names == coco_class_names()
+    assert report.class_names == (PERSON if "keypoint" in config else coco_class_names())
     stored = torch.load(path, weights_only=True)
     ours = model.state_dict()
     scores = stored["roi_heads.box_predictor.cls_score.weight"]
-    assert torch.equal(ours["roi_heads.box.predictor.cls_score.weight"][0], scores[80])
-    assert torch.equal(ours["roi_heads.box.predictor.cls_score.weight"][1:], scores[:80])
+    assert torch.equal(ours["roi_heads.box.predictor.cls_score.weight"][0], scores[-1])
+    assert torch.equal(ours["roi_heads.box.predictor.cls_score.weight"][1:], scores[:-1])
     # 5 sizes x 3 ratios in the file; 3 ratios x 5 sizes here.
     logits = stored["proposal_generator.rpn_head.rpn_regressor.cls_logits.bias"]
     assert torch.equal(ours["rpn.head.cls_logits.bias"], logits.view(5, 3).T.flatten())

@@ -20,6 +20,8 @@ _BENCHMARK = {
         180000,
     ),
 }
+# maskrcnn-benchmark published figures of these, but no weights
+_WITHOUT_WEIGHTS = ("e2e_keypoint_rcnn_R_50_FPN_1x",)
 _FPN = {
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 256,
     "MODEL.RPN.USE_FPN": True,
@@ -114,7 +116,32 @@ def test_largest_caffe2_model_is_a_resnext_152():
     assert _changes(f"caffe2/{name}_caffe2") == _without_defaults(expected)
 
 
-@pytest.mark.parametrize("kind", ["fasterrcnn", "maskrcnn"])
+def _keypoint_changes():
+    """maskrcnn-benchmark's Keypoint R-CNN beside its Faster R-CNN."""
+    return _benchmark_changes("faster", "R_50_FPN") | {
+        "MODEL.KEYPOINT_ON": True,
+        "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 2,
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO": 2,
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_SCALES": (1 / 4, 1 / 8, 1 / 16, 1 / 32),
+        "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION": 56,
+        "MODEL.ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR": False,
+        "INPUT.MIN_SIZE_TRAIN": (640, 672, 704, 736, 768, 800),
+        "DATASETS.TRAIN": (
+            "keypoints_coco_2014_train",
+            "keypoints_coco_2014_valminusminival",
+        ),
+        "DATASETS.TEST": ("keypoints_coco_2014_minival",),
+    }
+
+
+def test_keypoint_configs_resolve_to_their_published_values():
+    assert _changes("e2e_keypoint_rcnn_R_50_FPN_1x") == _keypoint_changes()
+    weights = "catalog://Caffe2Detectron/COCO/37697547/e2e_keypoint_rcnn_R-50-FPN_1x"
+    expected = _keypoint_changes() | {"MODEL.WEIGHT": weights}
+    assert _changes("caffe2/e2e_keypoint_rcnn_R_50_FPN_1x_caffe2") == expected
+
+
+@pytest.mark.parametrize("kind", ["fasterrcnn", "maskrcnn", "keypointrcnn"])
 def test_torchvision_config_says_what_torchvision_builds(kind):
     from torchvision.models import detection
 
@@ -122,7 +149,10 @@ def test_torchvision_config_says_what_torchvision_builds(kind):
     config = get_cfg(f"torchvision/{kind}_resnet50_fpn")
     transform, rpn, heads = model.transform, model.rpn, model.roi_heads
     assert config.MODEL.DIALECT == "torchvision"
-    assert (config.INPUT.MIN_SIZE_TEST,) == transform.min_size
+    # of several sizes torchvision takes the last one at inference
+    assert config.INPUT.MIN_SIZE_TEST == transform.min_size[-1]
+    if config.MODEL.KEYPOINT_ON:
+        assert config.INPUT.MIN_SIZE_TRAIN == transform.min_size
     assert config.INPUT.MAX_SIZE_TEST == transform.max_size
     assert config.INPUT.PIXEL_MEAN == transform.image_mean
     assert config.INPUT.PIXEL_STD == transform.image_std
@@ -155,6 +185,12 @@ def test_torchvision_config_says_what_torchvision_builds(kind):
         assert resolution == heads.mask_roi_pool.output_size
         sampling_ratio = config.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO
         assert sampling_ratio == heads.mask_roi_pool.sampling_ratio
+    assert config.MODEL.KEYPOINT_ON == heads.has_keypoint()
+    if heads.has_keypoint():
+        head, pooler = config.MODEL.ROI_KEYPOINT_HEAD, heads.keypoint_roi_pool
+        assert (head.POOLER_RESOLUTION,) * 2 == pooler.output_size
+        assert head.POOLER_SAMPLING_RATIO == pooler.sampling_ratio
+        assert head.NUM_CLASSES == heads.keypoint_predictor.out_channels
 
 
 @pytest.mark.parametrize("kind", ["faster", "mask"])
@@ -218,7 +254,7 @@ def test_config_names_weights_and_data_that_the_catalogs_know(name):
         assert DatasetCatalog.get(dataset)["factory"] == "COCODataset"
     if name.split("/")[0] != "balloon":  # those begin with another config's weights
         assert entry.config in ("", name)
-        assert ModelCatalog.for_config(name)
+        assert ModelCatalog.for_config(name) or name in _WITHOUT_WEIGHTS
 
 
 @pytest.mark.parametrize("name", list_configs())

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from maskrcnn_lib.checkpoint.class_names import coco_class_names
+from maskrcnn_lib.checkpoint.class_names import BACKGROUND, COCO_CLASSES, coco_class_names
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 """A pattern that the whole foreign name must match, and the native name (template or function)."""
 
 BOX_PREDICTOR = "roi_heads.box.predictor."
+_PERSON_NAMES = (BACKGROUND, COCO_CLASSES[0])
+_PERSON_KEYPOINTS = 17
 NORM_STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -93,11 +95,31 @@ def _native_name(
     return None
 
 
-def coco_names_for(tensors: dict[str, Tensor]) -> tuple[str, ...] | None:
-    """Returns the COCO names where the box classifier has 81 rows, as COCO models of 80 classes."""
+def coco_names_for(
+    tensors: dict[str, Tensor], names: tuple[str, ...] | None = None
+) -> tuple[str, ...] | None:
+    """The COCO names of a box classifier that has as many rows as COCO models; else None.
+
+    A model of one class and a person's keypoints finds persons.
+
+    Args:
+        tensors: weights in native names.
+        names: one per label of models of all classes; by default of those with 80 classes.
+    """
     weight = tensors.get(BOX_PREDICTOR + "cls_score.weight")
-    names = coco_class_names()
-    return names if weight is not None and len(weight) == len(names) else None
+    if weight is None:
+        return None
+    if len(weight) == len(_PERSON_NAMES) and _gives_person_keypoints(tensors):
+        return _PERSON_NAMES
+    names = names or coco_class_names()
+    return names if len(weight) == len(names) else None
+
+
+def _gives_person_keypoints(tensors: dict[str, Tensor]) -> bool:
+    """Whether the last layer of the keypoint head, plain or a block of layers, has 17 outputs."""
+    prefix = "roi_heads.keypoint.predictor.kps_score_lowres."
+    biases = (tensors.get(prefix + name) for name in ("bias", "pwl.conv.bias"))
+    return any(bias is not None and len(bias) == _PERSON_KEYPOINTS for bias in biases)
 
 
 def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,6 +33,14 @@ _RULES: list[Rule] = [
         r"roi_heads\.mask_head\.predictor\.(mask_fcn_logits\..*)",
         r"roi_heads.mask.predictor.\1",
     ),
+    (
+        r"roi_heads\.keypoint_head\.feature_extractor\.0\.(.*)",
+        r"roi_heads.keypoint.feature_extractor.blocks.\1",
+    ),
+    (
+        r"roi_heads\.keypoint_head\.predictor\.(kps_score_lowres\..*)",
+        r"roi_heads.keypoint.predictor.\1",
+    ),
 ]
 
 

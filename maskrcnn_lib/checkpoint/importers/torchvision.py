@@ -13,6 +13,7 @@ from maskrcnn_lib.checkpoint.importers.base import (
     BOX_PREDICTOR,
     ImportedWeights,
     Rule,
+    coco_names_for,
     rename,
 )
 
@@ -91,15 +92,13 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     names mean 0 here.
     """
     renamed = rename(tensors, _RULES)
-    names = coco_category_names()
-    classifier = renamed.tensors.get(BOX_PREDICTOR + "cls_score.weight")
     return ImportedWeights(
         format=FORMAT,
         tensors=renamed.tensors,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
         norm_eps=0.0 if "rpn.head.conv.weight" in tensors else _EPS,
-        class_names=names if classifier is not None and len(classifier) == len(names) else None,
+        class_names=coco_names_for(renamed.tensors, coco_category_names()),
         dialect=FORMAT,
     )
 

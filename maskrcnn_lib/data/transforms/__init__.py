@@ -6,6 +6,7 @@ from maskrcnn_lib.data.transforms.crop import RandomCrop, crop_sample
 from maskrcnn_lib.data.transforms.flip import RandomFlip
 from maskrcnn_lib.data.transforms.image_transform import ImageTransform, build_transform
 from maskrcnn_lib.data.transforms.joint_transform import JointTransform, build_transforms
+from maskrcnn_lib.data.transforms.keypoints import OffsetKeypoints
 from maskrcnn_lib.data.transforms.resize import resized_size
 from maskrcnn_lib.data.transforms.sizing import LargeScaleJitter, RandomShortSide, Sizing
 from maskrcnn_lib.data.transforms.step import Step
@@ -17,6 +18,7 @@ __all__ = [
     "ImageTransform",
     "JointTransform",
     "LargeScaleJitter",
+    "OffsetKeypoints",
     "RandomCrop",
     "RandomFlip",
     "RandomShortSide",

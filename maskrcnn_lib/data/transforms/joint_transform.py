@@ -11,6 +11,7 @@ from maskrcnn_lib.data.transforms.color import ColorJitter
 from maskrcnn_lib.data.transforms.crop import RandomCrop
 from maskrcnn_lib.data.transforms.flip import RandomFlip
 from maskrcnn_lib.data.transforms.image_transform import ImageTransform, build_transform
+from maskrcnn_lib.data.transforms.keypoints import OffsetKeypoints
 from maskrcnn_lib.data.transforms.sizing import LargeScaleJitter, RandomShortSide, Sizing
 from maskrcnn_lib.data.transforms.step import Step
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -58,11 +59,14 @@ def build_transforms(
     """The transform of samples that a config describes.
 
     Args:
-        cfg: reads INPUT.* and MODEL.DIALECT.
+        cfg: reads INPUT.*, MODEL.DIALECT and MODEL.KEYPOINT_ON.
         is_train: with the random changes of training; otherwise resized and normalised alone.
         extra_steps: one's own, applied after colour jitter, crop and flip, before resizing.
     """
     steps = [*(_build_steps(cfg.INPUT) if is_train else ()), *extra_steps]
+    keypoint_offset = get_dialect(cfg.MODEL.DIALECT).keypoint_offset
+    if cfg.MODEL.KEYPOINT_ON and keypoint_offset:
+        steps.insert(0, OffsetKeypoints(keypoint_offset))
     return JointTransform(
         steps, sizing=_build_sizing(cfg, is_train=is_train), image_transform=build_transform(cfg)
     )

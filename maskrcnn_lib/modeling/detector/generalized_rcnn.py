@@ -1,7 +1,9 @@
-"""The two-stage detector: Faster R-CNN, and Mask R-CNN (arXiv:1703.06870) with a mask head."""
+"""The two-stage detector: Faster R-CNN, and with further heads Mask and Keypoint R-CNN
+(arXiv:1703.06870)."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.losses import mean_losses
@@ -9,6 +11,7 @@ from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.targets import Seeds, batch_targets
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import ImageList, to_image_list
+from maskrcnn_lib.structures.keypoint import Keypoints, PersonKeypoints
 
 
 class GeneralizedRCNN(nn.Module):
@@ -50,19 +53,23 @@ class GeneralizedRCNN(nn.Module):
                 normalised already.
             targets: in training mode, per image its objects in pixels of the resized image, with
                 field ``labels`` (n,) int64 from 1 and, for a mask head, ``masks``
-                (SegmentationMask). An image may have none. Not looked at in evaluation mode.
+                (SegmentationMask), for a keypoint head ``keypoints`` (Keypoints, to whose
+                coordinates ``Dialect.keypoint_offset`` has been added). An image may have none. Not
+                looked at in evaluation mode.
             seeds: in training mode, one integer per image, from which the choice of anchors and
                 regions follows; None draws them from torch's global generator.
 
         Returns:
             In evaluation mode, one BoxList per image, in pixels of the resized image and sorted by
             score, highest first; with fields ``scores`` (n,), ``labels`` (n,) int64 from 1, and
-            with a mask head ``mask`` (n, 1, M, M) probabilities inside the box. A model without
-            heads returns its proposals, with field ``objectness`` (n,).
+            with a mask head ``mask`` (n, 1, M, M) probabilities inside the box; with a keypoint
+            head ``keypoints`` (Keypoints, all of visibility 1), whose field ``logits`` (n, P) says
+            how sure each point is. A model without heads returns its proposals, with field
+            ``objectness`` (n,).
 
             In training mode, scalar losses to be added up: ``loss_objectness``,
             ``loss_rpn_box_reg``, and with heads ``loss_classifier``, ``loss_box_reg``,
-            ``loss_mask``. Their mean over the ranks is the loss of the whole batch.
+            ``loss_mask``, ``loss_kp``. Their mean over the ranks is the loss of the whole batch.
 
         Raises:
             ValueError: in training mode without targets, or with targets that do not fit.
@@ -88,6 +95,7 @@ class GeneralizedRCNN(nn.Module):
             device=images.tensors.device,
             num_classes=None if heads is None else heads.num_classes,
             with_masks=heads is not None and heads.mask is not None,
+            num_keypoints=0 if heads is None else heads.num_keypoints,
             seeds=seeds,
         )
         features = self.backbone(images.tensors)
@@ -129,5 +137,16 @@ def to_boxlists(
             boxlist.add_field("labels", results.labels[i, :used])
             if results.masks is not None:
                 boxlist.add_field("mask", results.masks[i, :used, None])
+            if results.keypoints is not None:
+                boxlist.add_field("keypoints", _keypoints(results.keypoints[i, :used], boxlist))
         boxlists.append(boxlist)
     return boxlists
+
+
+def _keypoints(points: Tensor, boxlist: BoxList) -> Keypoints:
+    """Keypoints of detections; points: (n, P, 3) x, y, logit."""
+    seen = torch.cat((points[..., :2], torch.ones_like(points[..., 2:])), dim=-1)
+    kind = PersonKeypoints if points.shape[1] == len(PersonKeypoints.NAMES) else Keypoints
+    keypoints = kind(seen, boxlist.size)
+    keypoints.add_field("logits", points[..., 2])
+    return keypoints

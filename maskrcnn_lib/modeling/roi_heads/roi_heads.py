@@ -10,17 +10,22 @@ from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.roi_heads.box_head.box_head import ROIBoxHead, build_roi_box_head
+from maskrcnn_lib.modeling.roi_heads.keypoint_head.keypoint_head import (
+    ROIKeypointHead,
+    build_roi_keypoint_head,
+)
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_head import ROIMaskHead, build_roi_mask_head
 from maskrcnn_lib.modeling.roi_heads.regions import RegionSampler, all_rows, positive_rows
 from maskrcnn_lib.modeling.targets import Targets
 
 
 class CombinedROIHeads(nn.Module):
-    """The box head, and the mask head on what it finds.
+    """The box head, and the mask and keypoint heads on what it finds.
 
     Args:
         box: finds classes and boxes.
-        mask: outlines the detections; None for Faster R-CNN.
+        mask: outlines the detections; None for a model without masks.
+        keypoint: finds the keypoints of the detections; None for a model without.
         sampler: chooses the regions to learn from.
         num_classes: classes with background.
     """
@@ -29,6 +34,7 @@ class CombinedROIHeads(nn.Module):
         self,
         box: ROIBoxHead,
         mask: ROIMaskHead | None = None,
+        keypoint: ROIKeypointHead | None = None,
         *,
         sampler: RegionSampler,
         num_classes: int,
@@ -36,8 +42,14 @@ class CombinedROIHeads(nn.Module):
         super().__init__()
         self.box = box
         self.mask = mask
+        self.keypoint = keypoint
         self.sampler = sampler
         self.num_classes = num_classes
+
+    @property
+    def num_keypoints(self) -> int:
+        """Keypoints of each object; 0 for a model without."""
+        return 0 if self.keypoint is None else self.keypoint.num_keypoints
 
     def forward(
         self,
@@ -56,6 +68,8 @@ class CombinedROIHeads(nn.Module):
         detections = self.box(features, proposals, sizes)
         if self.mask is not None:
             detections = self.mask(features, detections)
+        if self.keypoint is not None:
+            detections = self.keypoint(features, detections)
         return detections
 
     def learn(
@@ -71,12 +85,13 @@ class CombinedROIHeads(nn.Module):
         regions = self.sampler(proposals, targets)
         rows = all_rows(regions)
         x, losses = self.box.learn(features, rows, targets)
-        if self.mask is not None:
-            positive = positive_rows(regions)
+        learners = [head for head in (self.mask, self.keypoint) if head is not None]
+        positive = positive_rows(regions) if learners else None
+        for head in learners:
             shared = None
-            if self.mask.feature_extractor is self.box.feature_extractor:
+            if head.feature_extractor is self.box.feature_extractor:
                 shared = x[torch.searchsorted(rows.positions, positive.positions)]
-            losses |= self.mask.learn(features, positive, targets, extracted=shared)
+            losses |= head.learn(features, positive, targets, extracted=shared)
         return losses
 
 
@@ -87,15 +102,14 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
         cfg: the whole config.
         in_channels: channels of the backbone's feature maps.
     """
-    if cfg.MODEL.KEYPOINT_ON:
-        raise ValueError(
-            "MODEL.KEYPOINT_ON: the keypoint head is not available in this version; set it to False"
-        )
     box = build_roi_box_head(cfg, in_channels)
-    mask = None
+    mask = keypoint = None
     if cfg.MODEL.MASK_ON:
-        shared = _shared_extractor(cfg, box)
+        shared = _shared_extractor(cfg, box, "ROI_MASK_HEAD")
         mask = build_roi_mask_head(cfg, in_channels, shared_extractor=shared)
+    if cfg.MODEL.KEYPOINT_ON:
+        shared = _shared_extractor(cfg, box, "ROI_KEYPOINT_HEAD")
+        keypoint = build_roi_keypoint_head(cfg, in_channels, shared_extractor=shared)
     settings = cfg.MODEL.ROI_HEADS
     sampler = RegionSampler(
         Matcher(settings.FG_IOU_THRESHOLD, settings.BG_IOU_THRESHOLD),
@@ -103,20 +117,20 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
         positive_fraction=settings.POSITIVE_FRACTION,
     )
     return CombinedROIHeads(
-        box, mask, sampler=sampler, num_classes=cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+        box, mask, keypoint, sampler=sampler, num_classes=cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
     )
 
 
-def _shared_extractor(cfg: CfgNode, box: ROIBoxHead) -> nn.Module | None:
-    """The box head's extractor where the config lets the mask head use it."""
-    mask_settings = cfg.MODEL.ROI_MASK_HEAD
-    if not mask_settings.SHARE_BOX_FEATURE_EXTRACTOR:
+def _shared_extractor(cfg: CfgNode, box: ROIBoxHead, head_name: str) -> nn.Module | None:
+    """The box head's extractor where the config lets another head use it."""
+    settings = cfg.MODEL[head_name]
+    if not settings.SHARE_BOX_FEATURE_EXTRACTOR:
         return None
-    names = cfg.MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR, mask_settings.FEATURE_EXTRACTOR
+    names = cfg.MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR, settings.FEATURE_EXTRACTOR
     if names[0] != names[1]:
         raise ValueError(
-            f"MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR is {names[0]!r} and that of ROI_MASK_HEAD is "
+            f"MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR is {names[0]!r} and that of {head_name} is "
             f"{names[1]!r}: different extractors cannot be shared; set "
-            "MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR to False"
+            f"MODEL.{head_name}.SHARE_BOX_FEATURE_EXTRACTOR to False"
         )
     return box.feature_extractor

@@ -77,13 +77,6 @@ def test_different_extractors_cannot_be_shared():
         build_roi_heads(cfg, 256)
 
 
-def test_keypoints_are_refused_with_a_reason():
-    cfg = get_cfg("torchvision/maskrcnn_resnet50_fpn")
-    cfg.MODEL.KEYPOINT_ON = True
-    with pytest.raises(ValueError, match="keypoint head is not available"):
-        build_roi_heads(cfg, 256)
-
-
 @pytest.mark.parametrize("end_offset", [0.0, -1.0])
 def test_masker_pastes_as_torchvision_does(end_offset):
     from torchvision.models.detection.roi_heads import paste_masks_in_image

@@ -23,7 +23,8 @@ registry.ROI_MASK_FEATURE_EXTRACTORS.register(
 
 
 class MaskRCNNFPNFeatureExtractor(nn.Module):
-    """3x3 convolutions on each region, named ``mask_fcn1``, ``mask_fcn2``, ...
+    """3x3 convolutions on each region, named ``mask_fcn1``, ``mask_fcn2``, ...; keypoint heads
+    are made of the same.
 
     Args:
         pooler: cuts the regions out.
@@ -31,6 +32,7 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
         channels: output channels of each convolution.
         dilation: of all convolutions.
         norm: makes a norm behind each convolution, which then has no bias; none by default.
+        layer_name: in front of the convolutions' numbers.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
         channels: Sequence[int],
         dilation: int = 1,
         norm: NormFactory | None = None,
+        layer_name: str = "mask_fcn",
     ) -> None:
         super().__init__()
         self.pooler = pooler
-        self.layer_names = [f"mask_fcn{index}" for index in range(1, len(channels) + 1)]
+        self.layer_names = [f"{layer_name}{index}" for index in range(1, len(channels) + 1)]
         for name, width in zip(self.layer_names, channels, strict=True):
             layer = make_conv(
                 in_channels, width, dilation=dilation, norm=norm, init=init_kaiming_normal
