@@ -231,8 +231,11 @@ _C.SOLVER.KEEP_CHECKPOINTS = 0  # keep the last K periodic checkpoints; 0: all
 _C.SOLVER.LOG_PERIOD = 20  # iterations between log lines
 
 _C.TEST = CN()
-_C.TEST.EXPECTED_RESULTS = []  # [[task, metric, [mean, std]], ...] to meet; not followed yet
-_C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4.0  # standard deviations by which it may miss them
+# To meet on every data set, else the test fails: [task, metric, [mean, std]] of 0..1, as
+# maskrcnn-benchmark has it, or detectron2's ["bbox", "AP", 37.8, 0.2]: percent, tolerance
+_C.TEST.EXPECTED_RESULTS = []  # scores that a test must reach, see above
+_C.TEST.EXPECTED_RESULTS_SIGMA_TOL = 4.0  # standard deviations by which it may miss a mean
+_C.TEST.KEYPOINT_OKS_SIGMAS = []  # tolerance per keypoint relative to object size; []: COCO's 17
 _C.TEST.IMS_PER_BATCH = 8  # read by nothing: images are tested one by one, or by --batch-size
 _C.TEST.DETECTIONS_PER_IMG = 100  # RetinaNet's cap; R-CNN's is ROI_HEADS.DETECTIONS_PER_IMG
 

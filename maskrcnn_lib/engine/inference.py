@@ -17,11 +17,25 @@ from maskrcnn_lib.config.dialects import Dialect, get_dialect
 from maskrcnn_lib.config.paths_catalog import ModelCatalog, load_model_catalog
 from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.transforms import ImageTransform, build_transform
+from maskrcnn_lib.engine.loader_inference import inference
 from maskrcnn_lib.engine.postprocess import restore_original_size
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.fuse import fuse_frozen_norms
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import to_image_list
+
+__all__ = [
+    "DEFAULT_MODELS",
+    "DTYPES",
+    "Detector",
+    "Weights",
+    "build_detector",
+    "choose_model",
+    "default_model",
+    "inference",
+    "published_weights",
+    "resolve_device",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +134,7 @@ class Detector:
         dtype: of the network's arithmetic; other than float32 runs under autocast.
         class_names: name per label, index 0 being the background.
         report: how the weights were loaded.
+        only_proposes: the model gives regions with field ``objectness``, no detections.
     """
 
     def __init__(
@@ -133,6 +148,7 @@ class Detector:
         dtype: torch.dtype = torch.float32,
         class_names: Sequence[str] = (),
         report: LoadReport | None = None,
+        only_proposes: bool = False,
     ) -> None:
         self.model = model
         self.transform = transform
@@ -142,6 +158,7 @@ class Detector:
         self.dtype = dtype
         self.class_names = tuple(class_names)
         self.report = report
+        self.only_proposes = only_proposes
 
     @property
     def pastes_at_pixel_centres(self) -> bool:
@@ -183,7 +200,11 @@ class Detector:
 
 
 def build_detector(
-    cfg: Any, weights: Weights | None = None, *, min_image_size: int | None = None
+    cfg: Any,
+    weights: Weights | None = None,
+    *,
+    min_image_size: int | None = None,
+    allow_proposals: bool = False,
 ) -> Detector:
     """Builds the model of ``cfg``, loads its weights and makes it ready for inference.
 
@@ -191,6 +212,7 @@ def build_detector(
         cfg: resolved configuration.
         weights: path, catalog name, URL or state dict; by default ``MODEL.WEIGHT``.
         min_image_size: short side of the network's input instead of ``INPUT.MIN_SIZE_TEST``.
+        allow_proposals: also take a model that stops after the proposals.
 
     Raises:
         ValueError: no weights were named, or they leave a part of the model random.
@@ -204,7 +226,8 @@ def build_detector(
         )
     for key in keys_not_followed(cfg):
         logger.warning("%s is set, but this version does not follow it", key)
-    if cfg.MODEL.RPN_ONLY:
+    only_proposes = cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON
+    if only_proposes and not allow_proposals:
         raise ValueError("MODEL.RPN_ONLY: such a model gives proposals, no detections to show")
     model = build_detection_model(cfg)
     source = weights
@@ -223,6 +246,7 @@ def build_detector(
         dtype=DTYPES[cfg.DTYPE],
         class_names=_class_names(report, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES),
         report=report,
+        only_proposes=only_proposes,
     )
 
 

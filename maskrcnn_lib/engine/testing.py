@@ -1,49 +1,134 @@
-"""Runs a detector over a whole data set, on all ranks, and collects COCO results."""
+"""Runs a detector over a whole data set, on all ranks, and collects what it found."""
 
+import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskrcnn_lib.engine.inference import Detector
+from maskrcnn_lib.config.dialects import Dialect
 from maskrcnn_lib.evaluation.coco_results import coco_results
-from maskrcnn_lib.evaluation.ground_truth import image_id
+from maskrcnn_lib.evaluation.ground_truth import image_annotations, image_id
+from maskrcnn_lib.evaluation.proposal_recall import Coverage, cover_objects
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.utils.comm import gather, get_rank, get_world_size
 
+if TYPE_CHECKING:
+    from maskrcnn_lib.engine.inference import Detector
+
+logger = logging.getLogger(__name__)
+
 _READ_AHEAD = 2  # batches that are read while the model works on one
+# Per kind of result the field that a model gives and the key of the COCO result that comes of it.
+_KINDS = {
+    "bbox": ("scores", "bbox"),
+    "segm": ("mask", "segmentation"),
+    "keypoints": ("keypoints", "keypoints"),
+}
 
 
 @dataclass
 class DatasetResults:
-    """What a detector found on a data set.
+    """What a model found on a data set.
 
     Attributes:
-        bbox: COCO box results.
-        segm: COCO mask results; empty for a detector without masks.
-        has_masks: whether the detector gives masks, even if it found nothing.
+        by_kind: COCO results per kind (``bbox``, ``segm``, ``keypoints``) that the model gives,
+            also where it found nothing.
+        coverages: of a model that only proposes, per image how its proposals cover the objects.
+        images: how many there were.
         seconds: wall time spent on waiting for images (``reading``), in the ``model`` (with
             resizing) and on ``results`` (masks to run lengths), summed over the ranks.
     """
 
-    bbox: list[dict[str, Any]] = field(default_factory=list)
-    segm: list[dict[str, Any]] = field(default_factory=list)
-    has_masks: bool = False
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"reading": 0.0, "model": 0.0, "results": 0.0}
-    )
+    by_kind: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    coverages: list[Coverage] = field(default_factory=list)
+    images: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
 
-    def by_kind(self) -> dict[str, list[dict[str, Any]]]:
-        """The results per kind, without kinds that the model does not give."""
-        return {"bbox": self.bbox, **({"segm": self.segm} if self.has_masks else {})}
+
+@dataclass
+class ImageResults:
+    """What a model found on one image, in a form that ranks can exchange.
+
+    Attributes:
+        kinds: that the model gives.
+        found: one COCO result per detection, of all kinds together.
+        coverage: see :class:`DatasetResults`; None for a model that gives detections.
+    """
+
+    kinds: list[str]
+    found: list[dict[str, Any]]
+    coverage: Coverage | None
+
+
+def image_results(
+    dataset: Any, index: int, output: BoxList, category_ids: Sequence[int], dialect: Dialect
+) -> ImageResults:
+    """Turns a model's output for an image into results.
+
+    Args:
+        dataset: the image is the one at position ``index`` of it.
+        output: in pixels of the original image; with field ``objectness`` and without ``scores``
+            it holds proposals.
+        category_ids: per label, see :func:`maskrcnn_lib.evaluation.coco_results.coco_results`.
+        dialect: says how masks are pasted.
+    """
+    if output.has_field("objectness") and not output.has_field("scores"):
+        best_first = output.get_field("objectness").sort(descending=True, stable=True).indices
+        boxes = output.convert("xywh").bbox[best_first].tolist()
+        return ImageResults([], [], cover_objects(boxes, image_annotations(dataset, index)))
+    found = coco_results(
+        output,
+        image_id=image_id(dataset, index),
+        category_ids=category_ids,
+        aligned=dialect.paste == "pixel_centre",
+        box_end_offset=dialect.box_end_offset,
+    )
+    kinds = [kind for kind, (name, _) in _KINDS.items() if output.has_field(name)]
+    return ImageResults(kinds, found, None)
+
+
+def gather_results(
+    results: Mapping[int, ImageResults], seconds: Mapping[str, float], expected: int
+) -> DatasetResults | None:
+    """All ranks' results in the order of the images, on the first rank; None on all others.
+
+    Args:
+        results: this rank's, by position in the data set. An image that several ranks have is
+            taken once.
+        seconds: this rank's.
+        expected: images of the data set; fewer are warned about.
+    """
+    plain = [[i, r.kinds, r.found, r.coverage] for i, r in results.items()]
+    shares = gather([plain, dict(seconds)])
+    if shares is None:
+        return None
+    by_index = {i: ImageResults(*rest) for items, _ in shares for i, *rest in items}
+    if len(by_index) != expected:
+        logger.warning("the scores are of %d of the %d images only", len(by_index), expected)
+    in_order = [by_index[index] for index in sorted(by_index)]
+    merged = DatasetResults(images=len(by_index))
+    for kind in _KINDS:
+        if any(kind in image.kinds for image in in_order):
+            merged.by_kind[kind] = [_only(kind, r) for image in in_order for r in image.found]
+    merged.coverages = [image.coverage for image in in_order if image.coverage is not None]
+    for part in seconds:
+        merged.seconds[part] = sum(share[part] for _, share in shares)
+    return merged
+
+
+def _only(kind: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without what belongs to other kinds."""
+    others = {key for other, (_, key) in _KINDS.items() if other != kind}
+    return {key: value for key, value in result.items() if key not in others}
 
 
 def run_on_dataset(
-    detector: Detector,
+    detector: "Detector",
     dataset: Any,
     category_ids: Sequence[int],
     *,
@@ -57,7 +142,8 @@ def run_on_dataset(
 
     Args:
         dataset: any data set; its images are read by ``read_image(index)`` where it has that.
-        category_ids: the data set's category id per label of the model, -1 for none.
+        category_ids: the data set's category id per label of the model, -1 for none; not looked
+            at for a model that only proposes.
         batch_size: images per forward pass. Padding to a common size can change results slightly,
             so that published numbers are measured with 1.
         progress: show a progress bar.
@@ -70,9 +156,8 @@ def run_on_dataset(
     """
     from tqdm import tqdm
 
-    found: list[tuple[int, list[dict[str, Any]]]] = []
-    seconds = DatasetResults().seconds
-    has_masks = False
+    results: dict[int, ImageResults] = {}
+    seconds = {"reading": 0.0, "model": 0.0, "results": 0.0}
     mine = range(get_rank(), len(dataset), get_world_size())
     with tqdm(total=len(mine), unit="image", disable=not progress or get_rank() > 0) as bar:
         started = time.perf_counter()
@@ -81,43 +166,15 @@ def run_on_dataset(
             outputs = detector(images)
             detected = time.perf_counter()
             for index, output in zip(indices, outputs, strict=True):
-                has_masks |= output.has_field("mask")
-                results = _results(detector, output, image_id(dataset, index), category_ids)
-                found.append((index, results))
+                results[index] = image_results(
+                    dataset, index, output, category_ids, detector.dialect
+                )
             seconds["reading"] += read - started
             seconds["model"] += detected - read
             started = time.perf_counter()
             seconds["results"] += started - detected
             bar.update(len(indices))
-    shares = gather([found, has_masks, seconds])
-    return None if shares is None else _merge(shares)
-
-
-def _merge(shares: Sequence[tuple[Any, bool, dict[str, float]]]) -> DatasetResults:
-    """All ranks' results in the order of the images."""
-    merged = DatasetResults(has_masks=any(has_masks for _, has_masks, _ in shares))
-    found = [item for items, _, _ in shares for item in items]
-    for _, results in sorted(found, key=lambda item: item[0]):
-        for result in results:
-            box = {key: value for key, value in result.items() if key != "segmentation"}
-            merged.bbox.append(box)
-            if "segmentation" in result:
-                merged.segm.append({k: value for k, value in result.items() if k != "bbox"})
-    for part in merged.seconds:
-        merged.seconds[part] = sum(seconds[part] for _, _, seconds in shares)
-    return merged
-
-
-def _results(
-    detector: Detector, output: BoxList, number: int, category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    return coco_results(
-        output,
-        image_id=number,
-        category_ids=category_ids,
-        aligned=detector.pastes_at_pixel_centres,
-        box_end_offset=detector.dialect.box_end_offset,
-    )
+    return gather_results(results, seconds, len(dataset))
 
 
 def _read(

@@ -340,9 +340,13 @@ def _is_due(iteration: int, period: int) -> bool:
 
 
 def mean_ap(scores: Mapping[str, float]) -> float:
-    """The number by which evaluations are compared: mean AP of masks, without masks of boxes."""
-    for kind in ("segm", "bbox"):
-        found = [value for name, value in scores.items() if name.endswith(f"{kind}/AP")]
+    """The number by which evaluations are compared.
+
+    Mean AP of masks, without masks of keypoints, else of boxes; of a model that only proposes, the
+    average recall.
+    """
+    for number in ("segm/AP", "keypoints/AP", "bbox/AP", "box_proposal/AR@1000"):
+        found = [value for name, value in scores.items() if name.endswith(f"/{number}")]
         if found:
             return sum(found) / len(found)
     return -1.0

@@ -21,11 +21,17 @@ from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
 from maskrcnn_lib.data.datasets.build import build_test_datasets, class_count
 from maskrcnn_lib.data.transforms import build_transform
 from maskrcnn_lib.engine.inference import DTYPES, Detector
-from maskrcnn_lib.engine.measuring import flat_scores, measure_dataset
+from maskrcnn_lib.engine.measuring import measure_dataset
 from maskrcnn_lib.engine.pictures import draw_data, draw_outcome
 from maskrcnn_lib.engine.processes import local_rank
 from maskrcnn_lib.engine.trainer import Evaluate, do_train, seed_generators
 from maskrcnn_lib.evaluation.categories import match_categories
+from maskrcnn_lib.evaluation.expected import (
+    ExpectedScore,
+    check_expected_results,
+    read_expected_results,
+)
+from maskrcnn_lib.evaluation.scores import flat_scores
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.solver import make_lr_scheduler, make_optimizer
 from maskrcnn_lib.solver.plan import check_schedule, plan_schedule
@@ -107,8 +113,22 @@ def run_training(
     if is_main_process():
         average = checkpointer.average
         detector = make_detector(cfg, average.model if average else model, checkpoint_names, device)
-        draw_outcome(detector, next(iter(tests.values()), None), output)
+        _conclude(cfg, detector, tests, scores)
     return scores
+
+
+def _conclude(
+    cfg: Any, detector: Detector, tests: Mapping[str, Any], scores: Mapping[str, float]
+) -> None:
+    """Draws how the run went and what it leads to, and compares its scores with those expected."""
+    shown = None if detector.only_proposes else next(iter(tests.values()), None)
+    draw_outcome(detector, shown, cfg.OUTPUT_DIR)
+    if tests:
+        check_expected_results(scores, _expected(cfg), tests)
+
+
+def _expected(cfg: Any) -> list[ExpectedScore]:
+    return read_expected_results(cfg.TEST.EXPECTED_RESULTS, cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL)
 
 
 def class_names(dataset: Any, cfg: Any) -> tuple[str, ...]:
@@ -148,6 +168,7 @@ def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
     """The config with the classes of the data and the schedule of the run; says what it changed."""
     cfg = cfg.clone()
     cfg.defrost()
+    _expected(cfg)  # complains now, not after the training
     count = class_count(dataset)
     if count is not None and "DATASETS.TRAIN" in given and _NUM_CLASSES not in given:
         if cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES != count:
@@ -287,6 +308,7 @@ def make_detector(
         device=device,
         dtype=DTYPES[cfg.DTYPE],
         class_names=names,
+        only_proposes=cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON,
     )
 
 
@@ -305,7 +327,14 @@ def make_evaluation(
         numbers: dict[str, float] = {}
         for name, dataset in tests.items():
             target = Path(cfg.OUTPUT_DIR) / "inference" / name
-            outcome = measure_dataset(detector, name, dataset, target, progress=False)
+            outcome = measure_dataset(
+                detector,
+                name,
+                dataset,
+                target,
+                sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+                progress=False,
+            )
             if outcome is not None:
                 scores, report = outcome
                 logger.info("evaluation:\n%s", report)

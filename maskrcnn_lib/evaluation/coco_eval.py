@@ -8,18 +8,27 @@ import contextlib
 import copy
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
 
-IouType = Literal["bbox", "segm"]
+from maskrcnn_lib.evaluation.keypoint_truth import check_sigmas, complete_keypoints
+from maskrcnn_lib.evaluation.scores import Scores
+
+IouType = Literal["bbox", "segm", "keypoints"]
 
 METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
+# COCO does not score the keypoints of small objects.
+KEYPOINT_METRICS = (
+    *("AP", "AP50", "AP75", "APm", "APl"),
+    *("AR", "AR50", "AR75", "ARm", "ARl"),
+)
+# What a result of each kind has to say.
+_RESULT_KEYS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 # module that must be importable for each backend, the fastest first
 _BACKEND_MODULES = {
@@ -27,24 +36,6 @@ _BACKEND_MODULES = {
     "faster-coco-eval": "faster_coco_eval",
     "pycocotools": "pycocotools",
 }
-
-
-@dataclass(frozen=True)
-class COCOScores:
-    """Average precision and recall of one kind of result.
-
-    Attributes:
-        iou_type: ``"bbox"`` or ``"segm"``.
-        metrics: COCO's twelve numbers by name (see METRICS), 0..1; -1 where the data set has no
-            object to measure on.
-        per_class: AP per category name, in the order of the category ids; -1 as above.
-        backend: package that computed them.
-    """
-
-    iou_type: IouType
-    metrics: dict[str, float]
-    per_class: dict[str, float]
-    backend: str
 
 
 def available_backends() -> list[str]:
@@ -58,37 +49,49 @@ def evaluate_coco(
     iou_type: IouType,
     *,
     backend: str = "auto",
-) -> COCOScores:
+    sigmas: Sequence[float] = (),
+) -> Scores:
     """Scores detections against a COCO data set.
 
     Args:
         annotations: the data set: a dict with ``images``, ``annotations`` and ``categories``.
-        results: COCO results (``image_id``, ``category_id``, ``score`` and ``bbox`` or
-            ``segmentation``); images without results count as images where nothing was found.
-        iou_type: which of the two to compare.
+        results: COCO results (``image_id``, ``category_id``, ``score`` and ``bbox``,
+            ``segmentation`` or ``keypoints``); images without results count as images where
+            nothing was found.
+        iou_type: which of the three to compare.
         backend: one of :func:`available_backends`, or ``"auto"`` for the first of them.
+        sigmas: per keypoint, by how much annotators disagree, relative to the object's size; by
+            default those of COCO's 17.
+
+    Returns:
+        COCO's twelve numbers (ten for keypoints), and AP per class.
 
     Raises:
         ValueError: the backend is unknown or not installed; a result refers to an image that the
-            data set does not have, or lacks a key.
+            data set does not have, or lacks a key; keypoints of another number than ``sigmas``.
     """
     backend = _choose_backend(backend)
     image_ids = {image["id"] for image in annotations["images"]}
     _check_results(results, iou_type, image_ids)
     # the packages write into what they are given
     truth, detections = copy.deepcopy(dict(annotations)), [dict(result) for result in results]
+    if iou_type == "keypoints":
+        sigmas = check_sigmas(sigmas, complete_keypoints(truth))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = _EVALUATORS[backend](truth, detections, iou_type)
         evaluator.params.imgIds = sorted(image_ids)
+        if iou_type == "keypoints":
+            evaluator.params.kpt_oks_sigmas = np.array(sigmas)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-    stats = [float(value) for value in evaluator.stats[: len(METRICS)]]
+    names_of_metrics = KEYPOINT_METRICS if iou_type == "keypoints" else METRICS
+    stats = [float(value) for value in evaluator.stats[: len(names_of_metrics)]]
     names = {c["id"]: c["name"] for c in annotations["categories"]}
     per_class = _per_class(np.asarray(evaluator.eval["precision"]))
-    return COCOScores(
-        iou_type=iou_type,
-        metrics=dict(zip(METRICS, stats, strict=True)),
+    return Scores(
+        kind=iou_type,
+        metrics=dict(zip(names_of_metrics, stats, strict=True)),
         per_class=dict(zip((names[i] for i in sorted(names)), per_class, strict=True)),
         backend=backend,
     )
@@ -111,7 +114,7 @@ def _choose_backend(name: str) -> str:
 def _check_results(
     results: Sequence[Mapping[str, Any]], iou_type: IouType, image_ids: set[int]
 ) -> None:
-    needed = ("image_id", "category_id", "score", "bbox" if iou_type == "bbox" else "segmentation")
+    needed = ("image_id", "category_id", "score", _RESULT_KEYS[iou_type])
     for index, result in enumerate(results):
         missing = [key for key in needed if key not in result]
         if missing:

@@ -8,6 +8,7 @@ from typing import Any
 
 from maskrcnn_lib.layers import masks_to_rle
 from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.keypoint import Keypoints
 
 
 def coco_results(
@@ -23,7 +24,10 @@ def coco_results(
 
     Args:
         detections: in pixels of the original image, with fields ``scores``, ``labels`` and
-            optionally ``mask`` ((N, 1, M, M) probabilities inside the boxes).
+            optionally ``mask`` ((N, 1, M, M) probabilities inside the boxes) and ``keypoints``
+            (Keypoints, or an (N, K, 3) tensor: x, y and a third number that is passed on), in the
+            coordinates of the data sets' own keypoints: COCO counts the centre of the first pixel
+            as 0.
         image_id: of the image in the data set.
         category_ids: per label, index 0 the background; see :func:`match_categories`. Detections
             of labels whose category id is -1 are left out.
@@ -33,7 +37,8 @@ def coco_results(
 
     Returns:
         One dict per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height),
-        ``score`` and, with masks, ``segmentation`` (compressed RLE whose ``counts`` is a str).
+        ``score`` and, with masks, ``segmentation`` (compressed RLE whose ``counts`` is a str);
+        with keypoints, ``keypoints`` (3 K numbers).
     """
     labels = detections.get_field("labels").tolist()
     kept = [i for i, label in enumerate(labels) if category_ids[label] >= 0]
@@ -57,4 +62,9 @@ def coco_results(
         )
         for result, rle in zip(results, rles, strict=True):
             result["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+    if detections.has_field("keypoints"):
+        points = detections.get_field("keypoints")
+        points = points.keypoints if isinstance(points, Keypoints) else points
+        for result, numbers in zip(results, points.flatten(1).tolist(), strict=True):
+            result["keypoints"] = numbers
     return results

@@ -13,16 +13,16 @@ def coco_content(dataset: Any) -> dict[str, Any]:
     """``images``, ``categories`` and ``annotations`` of a data set.
 
     Args:
-        dataset: one that has them as ``content``; or any object with ``__len__``,
-            ``get_img_info(i)`` and ``target(i)`` or ``__getitem__(i)``, whose images get their
-            positions as ids, and whose categories are its ``categories`` (id -> name, in the order
-            of the labels) or the labels themselves.
+        dataset: one that has them as ``content`` (and those of one image as ``annotations(i)``);
+            or any object with ``__len__``, ``get_img_info(i)`` and ``target(i)`` or
+            ``__getitem__(i)``, whose images get their positions as ids, and whose categories are
+            its ``categories`` (id -> name, in the order of the labels) or the labels themselves.
     """
     if _has_content(dataset):
         return dataset.content
     images, annotations = [], []
     for index in range(len(dataset)):
-        target = dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]
+        target = _target(dataset, index)
         width, height = target.size
         info = dict(dataset.get_img_info(index)) if hasattr(dataset, "get_img_info") else {}
         name = str(info.get("file_name", index))
@@ -47,6 +47,22 @@ def image_id(dataset: Any, index: int) -> int:
     return dataset.ids[index] if _has_content(dataset) else index
 
 
+def image_annotations(dataset: Any, index: int) -> list[dict[str, Any]]:
+    """COCO's annotations of the image at a position, crowd regions included.
+
+    Those of a data set that has no ``annotations(index)`` have the label as ``category_id``.
+    """
+    return (
+        dataset.annotations(index)
+        if _has_content(dataset)
+        else _annotations(_target(dataset, index))
+    )
+
+
+def _target(dataset: Any, index: int) -> BoxList:
+    return dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]
+
+
 def _has_content(dataset: Any) -> bool:
     """Whether a data set has ``content``, without making it: that reads all annotations."""
     return getattr_static(dataset, "content", None) is not None
@@ -63,6 +79,11 @@ def _annotations(target: BoxList) -> list[dict[str, Any]]:
     if target.has_field("masks"):
         for entry, mask in zip(entries, target.get_field("masks"), strict=True):
             entry["segmentation"], entry["area"] = _segmentation(mask)
+    if target.has_field("keypoints"):
+        points = target.get_field("keypoints").keypoints
+        for entry, numbers in zip(entries, points.flatten(1).tolist(), strict=True):
+            entry["keypoints"] = numbers
+            entry["num_keypoints"] = sum(visibility > 0 for visibility in numbers[2::3])
     return entries
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from maskrcnn_lib.evaluation.coco_eval import COCOScores
+from maskrcnn_lib.evaluation.scores import Scores
 
-_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_RECALL = "AR"
 
 
 def percent(value: float) -> str:
@@ -12,11 +12,21 @@ def percent(value: float) -> str:
     return "-" if value < 0 else f"{100 * value:.1f}"
 
 
-def overall_table(scores: Sequence[COCOScores]) -> str:
-    """One line per kind of result with COCO's main numbers, in percent."""
-    rows = [("", *_SHOWN)]
-    rows += [(s.iou_type, *(percent(s.metrics[name]) for name in _SHOWN)) for s in scores]
+def overall_table(scores: Sequence[Scores]) -> str:
+    """One line per kind of result with its main numbers in percent.
+
+    Recall is shown for kinds that have nothing else.
+    """
+    shown = {score.kind: _main_metrics(score) for score in scores}
+    columns = list(dict.fromkeys(name for metrics in shown.values() for name in metrics))
+    rows = [("", *columns)]
+    rows += [(k, *(percent(m[c]) if c in m else "" for c in columns)) for k, m in shown.items()]
     return format_table(rows)
+
+
+def _main_metrics(score: Scores) -> dict[str, float]:
+    precision = {n: value for n, value in score.metrics.items() if not n.startswith(_RECALL)}
+    return precision or score.metrics
 
 
 def per_class_table(per_class: Mapping[str, Mapping[str, float]], columns: int = 3) -> str:

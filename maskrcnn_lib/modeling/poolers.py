@@ -11,7 +11,33 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from maskrcnn_lib.config.dialects import get_dialect
-from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
+from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align, pyramid_levels
+from maskrcnn_lib.structures.bounding_box import BoxList
+
+
+class LevelMapper:
+    """Tells which pyramid level each box is pooled from, by its size.
+
+    The pooler's operator chooses by the same rule; this is for code that asks by itself.
+
+    Args:
+        k_min: finest level, of scale 2 ** -k_min.
+        k_max: coarsest level.
+        canonical_scale: size in pixels of the boxes that go to ``canonical_level``.
+        canonical_level: see above.
+    """
+
+    def __init__(
+        self, k_min: int, k_max: int, canonical_scale: float = 224, canonical_level: int = 4
+    ) -> None:
+        self.scales = [2.0**-level for level in range(k_min, k_max + 1)]
+        self.canonical_scale = canonical_scale
+        self.canonical_level = canonical_level
+
+    def __call__(self, boxlists: Sequence[BoxList]) -> Tensor:
+        """Returns (N,) int64: for the boxes of all images the number of the level, from 0."""
+        rois = boxlists_to_rois(boxlists)
+        return pyramid_levels(rois, self.scales, self.canonical_scale, self.canonical_level)
 
 
 class Pooler(nn.Module):
@@ -41,14 +67,17 @@ class Pooler(nn.Module):
         self.aligned = aligned
         self.box_end_offset = box_end_offset
 
-    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+    def forward(self, features: Sequence[Tensor], rois: Tensor | Sequence[BoxList]) -> Tensor:
         """Returns (K, C, height, width), the regions in the order of ``rois``.
 
         Args:
             features: maps (N, C, H, W), finest first. Maps beyond the number of scales (the
                 coarsest level of an FPN serves the RPN alone) are not used.
-            rois: (K, 5) float32: index of the image, then xyxy in pixels of the resized image.
+            rois: (K, 5) float32: index of the image, then xyxy in pixels of the resized image; or
+                one BoxList per image.
         """
+        if not isinstance(rois, Tensor):
+            rois = boxlists_to_rois(rois)
         return multilevel_roi_align(
             features[: len(self.scales)],
             rois,
@@ -79,6 +108,18 @@ def build_pooler(cfg: CfgNode, head_name: str) -> Pooler:
         aligned=dialect.roi_align_aligned,
         box_end_offset=dialect.box_end_offset,
     )
+
+
+def make_pooler(cfg: CfgNode, head_name: str) -> Pooler:
+    """:func:`build_pooler` under maskrcnn-benchmark's name."""
+    return build_pooler(cfg, head_name)
+
+
+def boxlists_to_rois(boxlists: Sequence[BoxList]) -> Tensor:
+    """(K, 5) float32 regions of all images in order, each led by the index of its image."""
+    boxes = [boxlist.convert("xyxy").bbox.float() for boxlist in boxlists]
+    rois = [torch.cat([b.new_full((len(b), 1), index), b], dim=1) for index, b in enumerate(boxes)]
+    return torch.cat(rois)
 
 
 def boxes_to_rois(boxes: Tensor) -> Tensor:

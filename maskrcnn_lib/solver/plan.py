@@ -152,15 +152,15 @@ def check_schedule(cfg: Any) -> list[str]:
         )
     if problems:
         raise ValueError("the schedule cannot do what it says:\n  - " + "\n  - ".join(problems))
-    if solver.TEST_PERIOD > end:
-        warnings.append(
-            f"SOLVER.TEST_PERIOD {solver.TEST_PERIOD} lies beyond the end at iteration {end}: "
-            "there will be an evaluation at the end only"
-        )
     if solver.TEST_PERIOD and not cfg.DATASETS.TEST:
         warnings.append(
             f"SOLVER.TEST_PERIOD is {solver.TEST_PERIOD}, but DATASETS.TEST is empty: nothing will "
             "ever be evaluated"
+        )
+    elif solver.TEST_PERIOD > end:
+        warnings.append(
+            f"SOLVER.TEST_PERIOD {solver.TEST_PERIOD} lies beyond the end at iteration {end}: "
+            "there will be an evaluation at the end only"
         )
     if not solver.CHECKPOINT_PERIOD or solver.CHECKPOINT_PERIOD > end:
         warnings.append(

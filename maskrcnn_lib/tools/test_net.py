@@ -1,12 +1,14 @@
-"""``maskrcnn test``: measures a model's average precision on data sets in COCO's format."""
+"""``maskrcnn test``: measures a model's average precision on data sets."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maskrcnn_lib.evaluation.coco_eval import COCOScores
+    from maskrcnn_lib.engine.inference import Detector
+    from maskrcnn_lib.evaluation.expected import ExpectedScore
+    from maskrcnn_lib.evaluation.scores import Scores
 
 
 def measure(
@@ -21,7 +23,7 @@ def measure(
     batch_size: int = 1,
     overrides: Sequence[Any] = (),
     progress: bool = True,
-) -> dict[str, dict[str, "COCOScores"]]:
+) -> dict[str, dict[str, "Scores"]]:
     """Runs a model over data sets and scores what it finds.
 
     Under torchrun, all processes share the images, and the first one scores and prints.
@@ -34,50 +36,74 @@ def measure(
         annotations, images: a COCO JSON file and the directory of its images; by default the data
             sets named in ``DATASETS.TEST``.
         output: directory; by default ``OUTPUT_DIR/inference``. Per data set a sub-directory gets
-            ``bbox.json`` and ``segm.json`` (COCO results), ``coco_results.json`` (the scores) and
-            ``per_class.csv``; the resolved config is written beside them.
+            the files of :func:`maskrcnn_lib.engine.measuring.score_and_write`; the resolved config
+            is written beside them.
         backend: package that computes the scores, see
             :func:`maskrcnn_lib.evaluation.coco_eval.evaluate_coco`.
         batch_size: images per forward pass.
         overrides: config keys and values, alternating.
 
     Returns:
-        Per data set name, per kind of result (``bbox``, ``segm``) the scores; on other ranks than
-        the first nothing.
+        Per data set name, per kind of result (``bbox``, ``segm``, ``keypoints``,
+        ``box_proposal``) the scores; on other ranks than the first nothing.
 
     Raises:
+        UnexpectedResultsError: (a ValueError) scores are not those of ``TEST.EXPECTED_RESULTS``;
+            raised when all is measured and written.
         ValueError: only one of ``annotations`` and ``images`` is given, or no data set at all;
             neither a config nor a model is named.
         FileNotFoundError: a file that is needed does not exist.
     """
     from maskrcnn_lib.engine.inference import build_detector, choose_model
-    from maskrcnn_lib.engine.measuring import measure_dataset
     from maskrcnn_lib.engine.processes import joined_processes
+    from maskrcnn_lib.evaluation.expected import read_expected_results
     from maskrcnn_lib.utils.miscellaneous import save_config
 
     if config is None and model is None:
         raise ValueError("no model: give --model or --config-file")
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
+    test = cfg.TEST
+    expected = read_expected_results(test.EXPECTED_RESULTS, test.EXPECTED_RESULTS_SIGMA_TOL)
     target = Path(output) if output is not None else Path(cfg.OUTPUT_DIR) / "inference"
-    measured = {}
+    options = {"backend": backend, "batch_size": batch_size, "progress": progress}
+    options["sigmas"] = test.KEYPOINT_OKS_SIGMAS
     with joined_processes(cfg.MODEL.DEVICE):
         datasets = _datasets(cfg, annotations, images)
-        detector = build_detector(cfg, weights)
-        for name, dataset in datasets.items():
-            outcome = measure_dataset(
-                detector,
-                name,
-                dataset,
-                target / name,
-                backend=backend,
-                batch_size=batch_size,
-                progress=progress,
-            )
-            if outcome is not None:
-                measured[name], report = outcome
-                print(report)
+        detector = build_detector(cfg, weights, allow_proposals=True)
+        measured = _measure_all(detector, datasets, target, options)
         save_config(cfg, target / "config.yaml")
+    _verify(measured, expected)
     return measured
+
+
+def _measure_all(
+    detector: "Detector", datasets: Mapping[str, Any], target: Path, options: Mapping[str, Any]
+) -> dict[str, dict[str, "Scores"]]:
+    from maskrcnn_lib.engine.measuring import measure_dataset
+
+    measured = {}
+    for name, dataset in datasets.items():
+        outcome = measure_dataset(detector, name, dataset, target / name, **options)
+        if outcome is not None:
+            measured[name], report = outcome
+            print(report)
+    return measured
+
+
+def _verify(
+    measured: Mapping[str, Mapping[str, "Scores"]], expected: Sequence["ExpectedScore"]
+) -> None:
+    from maskrcnn_lib.evaluation.expected import UnexpectedResultsError, check_expected_results
+    from maskrcnn_lib.evaluation.scores import flat_scores
+
+    numbers: dict[str, float] = {}
+    for name, scores in measured.items():
+        numbers |= flat_scores(name, scores)
+    failures = check_expected_results(numbers, expected, measured)
+    if failures:
+        raise UnexpectedResultsError(
+            "scores are not as TEST.EXPECTED_RESULTS says:\n  " + "\n  ".join(failures)
+        )
 
 
 def _datasets(
@@ -101,7 +127,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="NAME", help="published model, see MODEL_ZOO.md")
     model.add_argument("--config-file", metavar="F", help="YAML config file or name")
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
-    parser.add_argument("--test-json", metavar="J", help="COCO annotation file")
+    parser.add_argument(
+        "--test-json", metavar="J", help="COCO annotation file; default: DATASETS.TEST"
+    )
     parser.add_argument("--test-images", metavar="DIR", help="directory of its images")
     parser.add_argument("--output", metavar="DIR", help="default: OUTPUT_DIR/inference")
     parser.add_argument("--backend", default="auto", help="pycocotools, hotcoco, faster-coco-eval")
@@ -109,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns 0."""
+    """Runs the command; returns 0, the command line 1 where results are not as expected."""
     measure(
         args.config_file,
         model=args.model,

@@ -1,10 +1,13 @@
 """Who am I among the processes of a distributed run, and what the others say.
 
-One process is rank 0 of 1. Nothing is pickled: what is exchanged are tensors and JSON.
+One process is rank 0 of 1. What is exchanged are tensors and JSON, and in ``all_gather`` what torch
+loads with ``weights_only``, so that no rank can make another one run code.
 """
 
+import io
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,21 +89,49 @@ def gather(value: Any) -> list[Any] | None:
     Returns:
         On rank 0 the values in the order of the ranks, on all others None.
     """
-    world_size, rank = get_world_size(), get_rank()
-    if world_size == 1:
+    if get_world_size() == 1:
         return [value]
+    parts = _exchange(json.dumps(value).encode(), to_all=False)
+    return None if parts is None else [json.loads(part) for part in parts]
+
+
+def all_gather(data: Any) -> list[Any]:
+    """Collects a value of each rank at every rank.
+
+    Args:
+        data: tensors, numbers, str, None, and dicts, lists and tuples of them; sizes may differ
+            between the ranks. (maskrcnn-benchmark also took what only pickle can say, such as
+            BoxLists; send their tensors.)
+
+    Returns:
+        The values in the order of the ranks, tensors on the CPU; the same on every rank.
+
+    Raises:
+        pickle.UnpicklingError: another kind of object.
+    """
+    if get_world_size() == 1:
+        return [data]
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    parts = _exchange(buffer.getvalue(), to_all=True) or []
+    load = partial(torch.load, map_location="cpu", weights_only=True)
+    return [load(io.BytesIO(part)) for part in parts]
+
+
+def _exchange(payload: bytes, *, to_all: bool) -> list[bytes] | None:
+    """The bytes of each rank, at rank 0 or at all of them; elsewhere None."""
+    world_size, rank = get_world_size(), get_rank()
     device = exchange_device()
-    payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size)]
     dist.all_gather(lengths, torch.tensor([len(payload)], device=device))
     sizes = [int(length) for length in lengths]
     padded = torch.zeros(max(sizes), dtype=torch.uint8, device=device)
-    padded[: len(payload)] = payload.to(device)
-    parts = [torch.empty_like(padded) for _ in sizes] if rank == 0 else None
-    dist.gather(padded, parts, dst=0)
+    padded[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8).to(device)
+    parts = [torch.empty_like(padded) for _ in sizes] if to_all or rank == 0 else None
+    if to_all:
+        dist.all_gather(parts, padded)
+    else:
+        dist.gather(padded, parts, dst=0)
     if parts is None:
         return None
-    return [
-        json.loads(part[:size].cpu().numpy().tobytes())
-        for part, size in zip(parts, sizes, strict=True)
-    ]
+    return [part[:size].cpu().numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]

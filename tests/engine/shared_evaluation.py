@@ -9,8 +9,10 @@ import torch
 import torch.distributed as dist
 
 from maskrcnn_lib.config.dialects import get_dialect
-from maskrcnn_lib.engine.measuring import flat_scores, measure_dataset
+from maskrcnn_lib.engine.measuring import measure_dataset
+from maskrcnn_lib.evaluation.scores import flat_scores
 from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 IMAGES = 7  # not a multiple of the ranks
 NAMES = ("__background", "cat", "dog")
@@ -29,6 +31,8 @@ class FakeDataset:
         image = np.full((16, 20, 3), index, np.uint8)
         target = BoxList(torch.tensor([[2.0, 3.0, 12.0, 9.0 + index / 2]]), (20, 16))
         target.add_field("labels", torch.tensor([1 + index % 2]))
+        polygon = [2, 3, 12, 3, 12, 9 + index / 2, 2, 9 + index / 2]
+        target.add_field("masks", SegmentationMask([[polygon]], (20, 16)))
         return image, target, index
 
 
@@ -38,6 +42,7 @@ class FakeDetector:
     class_names = NAMES
     dialect = get_dialect("torchvision")
     pastes_at_pixel_centres = False
+    only_proposes = False
 
     def __call__(self, images):
         return [self._find(int(image[0, 0, 0]), image.shape[:2]) for image in images]

@@ -37,7 +37,7 @@ def test_a_detector_with_masks_that_finds_nothing_has_a_mask_score(shared):
     detector = shared.FakeDetector()
     detector._find = lambda number, size: shared.FakeDetector._find(0, size)
     results = run_on_dataset(detector, shared.FakeDataset(), [-1, 1, 2], progress=False)
-    assert results.by_kind() == {"bbox": [], "segm": []}
+    assert results.by_kind == {"bbox": [], "segm": []}
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
@@ -76,4 +76,4 @@ def test_pillow_images_are_read(shared):
             return Image.fromarray(np.ascontiguousarray(image)), *rest
 
     results = run_on_dataset(shared.FakeDetector(), FromPillow(), [-1, 1, 2], progress=False)
-    assert len(results.bbox) == 6
+    assert len(results.by_kind["bbox"]) == 6

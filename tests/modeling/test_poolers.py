@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from maskrcnn_lib.config import get_cfg
-from maskrcnn_lib.modeling.poolers import Pooler, boxes_to_rois, build_pooler
+from maskrcnn_lib.modeling.poolers import (
+    LevelMapper,
+    Pooler,
+    boxes_to_rois,
+    build_pooler,
+    make_pooler,
+)
+from maskrcnn_lib.structures.bounding_box import BoxList
 
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 
@@ -84,3 +91,29 @@ def test_config_decides_how_the_box_head_pools(name, aligned, end_offset, resolu
     pooler = build_pooler(get_cfg(name), "ROI_BOX_HEAD")
     assert (pooler.aligned, pooler.box_end_offset) == (aligned, end_offset)
     assert (pooler.output_size, pooler.sampling_ratio) == ((resolution, resolution), ratio)
+
+
+def test_boxes_of_each_image_are_pooled_as_regions_are():
+    levels = [torch.tensor([1.0, 2.0])[:, None, None, None] * level for level in numbered_levels()]
+    images = [
+        BoxList(torch.tensor([[0.0, 0.0, 300.0, 300.0], [0.0, 0.0, 20.0, 20.0]]), (512, 512)),
+        BoxList(torch.zeros(0, 4), (512, 512)),
+        BoxList(torch.tensor([[0.0, 0.0, 20.0, 20.0]]), (512, 512), mode="xywh"),
+    ]
+    levels = [torch.cat([level, level[:1] * 3]) for level in levels]
+    pooled = make_pooler(get_cfg("e2e_mask_rcnn_R_50_FPN_1x"), "ROI_BOX_HEAD")(levels, images)
+    torch.testing.assert_close(pooled[:, 0, 0, 0], torch.tensor([4.0, 2.0, 6.0]))
+
+
+def test_level_mapper_agrees_with_torchvision():
+    from torchvision.ops.poolers import LevelMapper as Peer
+
+    corners = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 300
+    sizes = torch.rand(200, 2, generator=torch.Generator().manual_seed(1)) * 700
+    boxes = torch.cat([corners, corners + sizes], dim=1)
+    parts = [BoxList(boxes[:120], (1000, 1000)), BoxList(boxes[120:], (1000, 1000))]
+    expected = Peer(2, 5)([boxes[:120], boxes[120:]])
+    ours = LevelMapper(2, 5)(parts)
+    assert ours.dtype == torch.int64
+    assert torch.equal(ours, expected)
+    assert ours.unique().tolist() == [0, 1, 2, 3]

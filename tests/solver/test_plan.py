@@ -99,6 +99,7 @@ def test_the_warmup_of_the_balloon_tutorial_is_noticed():
     [
         (["SOLVER.TEST_PERIOD", 100_000], "at the end only"),
         (["SOLVER.TEST_PERIOD", 1000, "DATASETS.TEST", ()], "DATASETS.TEST is empty"),
+        (["SOLVER.TEST_PERIOD", 100_000, "DATASETS.TEST", ()], "nothing will ever be evaluated"),
         (["SOLVER.CHECKPOINT_PERIOD", 100_000], "would be lost"),
         (["SOLVER.WARMUP_ITERS", 65_000], "falls at iteration 60000 already"),
     ],

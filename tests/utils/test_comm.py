@@ -1,11 +1,14 @@
 """Ranks, alone and in a run of two processes."""
 
 import json
+from pickle import UnpicklingError
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.utils import comm
 
 
@@ -18,6 +21,7 @@ def test_alone_there_is_nothing_to_exchange():
     values = {"b": torch.tensor(2.0), "a": torch.tensor(1.0)}
     assert comm.reduce_dict(values) == {"a": torch.tensor(1.0), "b": torch.tensor(2.0)}
     assert comm.gather([1, "x"]) == [[1, "x"]]
+    assert comm.all_gather({3: "x"}) == [{3: "x"}]
     assert comm.reduce_dict({}) == {}
 
 
@@ -33,6 +37,12 @@ def _report(rank, store, folder):
         "gathered": comm.gather({"values": [0.1 + rank] * (1000 * rank), "name": "ä" * rank}),
         "nothing": comm.gather(None),
     }
+    tensors = comm.all_gather({rank: torch.full((rank, 3), 0.5, dtype=torch.float64), "n": (rank,)})
+    assert [value["n"] for value in tensors] == [(0,), (1,)]
+    assert torch.equal(tensors[0][0], torch.zeros(0, 3, dtype=torch.float64))
+    assert torch.equal(tensors[1][1], torch.full((1, 3), 0.5, dtype=torch.float64))
+    with pytest.raises(UnpicklingError, match="weights_only"):
+        comm.all_gather(BoxList(torch.zeros(0, 4), (1, 1)))
     (folder / f"{rank}.json").write_text(json.dumps(report))
     dist.destroy_process_group()
 

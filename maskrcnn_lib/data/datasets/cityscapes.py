@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class CityScapesDataset:
         class_names: names by label, index 0 the background.
         ids: position of each image, in the order of the file names.
     """
+
+    evaluation_rules: ClassVar[str] = "cityscapes"
 
     def __init__(
         self,
@@ -130,6 +132,20 @@ class CityScapesDataset:
                 result.append({**annotation, "segmentation": mask.segmentation})
         return result
 
+    def instance_ids(self, index: int) -> np.ndarray:
+        """(H, W) int32: number of the instance at each pixel, whatever the ``mode``.
+
+        Label id * 1000 + count for an object, the label id alone for groups and other pixels.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read, or belongs to an image of another size.
+        """
+        path = self._files[index].instance_ids
+        ids = read_instance_ids(path)
+        _check_size(path, (ids.shape[1], ids.shape[0]), self._sizes[index])
+        return ids
+
     def _read_objects(self, index: int) -> list[tuple[str, bool, list[list[float]]]]:
         """Class, whether it is a group, and polygons of each object."""
         files, size = self._files[index], self._sizes[index]
@@ -137,11 +153,9 @@ class CityScapesDataset:
             stated, found = read_polygons(files.polygons)
             _check_size(files.polygons, stated, size)
             return [(name, is_crowd, [polygon]) for name, is_crowd, polygon in found]
-        ids = read_instance_ids(files.instance_ids)
-        _check_size(files.instance_ids, (ids.shape[1], ids.shape[0]), size)
         return [
             (i.name, i.is_crowd, [(p + i.corner).reshape(-1).tolist() for p in trace(i.crop)])
-            for i in split_instances(ids)
+            for i in split_instances(self.instance_ids(index))
         ]
 
     @property

@@ -18,6 +18,7 @@ class PascalVOCDataset(COCODataset):
     """
 
     CLASSES: ClassVar[tuple[str, ...]] = ("__background__", *CLASSES)
+    evaluation_rules: ClassVar[str] = "voc"
 
     def __init__(
         self,
