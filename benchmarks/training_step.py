@@ -1,50 +1,35 @@
 """One training step of Mask R-CNN R-50-FPN against torchvision's, alternating in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py [--rounds 5] [--images 2] [--size 480 640]
-        [--objects 8] [--threads 1] [--profile]
+    python benchmarks/training_step.py [--rounds 5] [--images 2] [--size 480 640] [--objects 8]
+        [--threads 2] [--profile]
 
-Both models have the same weights, images and ground truth, work in float32 and update by SGD. Times
-are CPU time of the process, which other programs on the machine disturb little. Memory is the
-largest growth of the process's resident memory during a step.
+All have the same weights, images and ground truth, frozen norms, a frozen stem and first stage, and
+update by SGD with momentum. Times are elapsed time and CPU time of the process; other programs on
+the machine disturb the latter less. Peak memory is the highest resident memory of a process of its
+own that trains three steps, in all (Python, libraries, weights) and above that before training.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from detectors import make_batch, make_ours, make_peer, our_training, peer_training
+from torch import Tensor
 
-from maskrcnn_lib.checkpoint import load_weights
-from maskrcnn_lib.config import get_cfg
-from maskrcnn_lib.modeling.detector import build_detection_model
-from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
-
-NUM_CLASSES = 91
-
-
-def make_truth(images: int, size: tuple[int, int], objects: int) -> list[BoxList]:
-    """Ground truth of each image: octagons of many sizes."""
-    height, width = size
-    targets = []
-    for _ in range(images):
-        extent = 20 + torch.rand(objects, 2) ** 2 * torch.tensor([width, height]) * 0.6
-        start = torch.rand(objects, 2) * (torch.tensor([width, height]) - extent)
-        boxes = torch.cat((start, start + extent), dim=1)
-        outlines = []
-        for x1, y1, x2, y2 in boxes.tolist():
-            w, h = (x2 - x1) / 3, (y2 - y1) / 3
-            outline = [x1 + w, y1, x2 - w, y1, x2, y1 + h, x2, y2 - h]
-            outline += [x2 - w, y2, x1 + w, y2, x1, y2 - h, x1, y1 + h]
-            outlines.append([outline])
-        target = BoxList(boxes, (width, height))
-        target.add_field("labels", torch.randint(1, NUM_CLASSES, (objects,)))
-        target.add_field("masks", SegmentationMask(outlines, (width, height)))
-        targets.append(target)
-    return targets
+PEER = "torchvision float32"
+SUBJECTS = {
+    PEER: torch.float32,
+    "torchvision bfloat16": torch.bfloat16,
+    "maskrcnn_lib float32": torch.float32,
+    "maskrcnn_lib bfloat16": torch.bfloat16,
+}
+CPU = torch.device("cpu")
 
 
 def peak_memory(step: Callable[[], object]) -> int:
@@ -62,85 +47,96 @@ def _status(key: str) -> int:
     raise ValueError(f"{key} is not in /proc/self/status")
 
 
-def our_step(model: nn.Module, images: Tensor, targets: list[BoxList]) -> Callable[[], float]:
-    """A function that trains our model once."""
-    model = model.to(memory_format=torch.channels_last)
-    images = images.to(memory_format=torch.channels_last)
-    return _stepper(model, lambda: model(images, targets))
+def make_step(
+    name: str, weights: dict[str, Tensor], arguments: argparse.Namespace
+) -> Callable[[], None]:
+    """A function that trains the named model once."""
+    torch.manual_seed(0)
+    size = tuple(arguments.size)
+    batch = make_batch(arguments.images, size, arguments.objects)
+    if name.startswith("torchvision"):
+        peer = make_peer(size)
+        peer.load_state_dict(weights)
+        return peer_training(peer, batch, CPU, SUBJECTS[name])
+    return our_training(make_ours(weights), batch, CPU, SUBJECTS[name])
 
 
-def peer_step(model: nn.Module, images: Tensor, targets: list[BoxList]) -> Callable[[], float]:
-    """A function that trains torchvision's model once. Bitmaps are drawn before, as it expects."""
-    truth = [
-        {
-            "boxes": target.bbox,
-            "labels": target.get_field("labels"),
-            "masks": target.get_field("masks").get_mask_tensor().to(torch.uint8),
-        }
-        for target in targets
-    ]
-    return _stepper(model, lambda: model(list(images), truth))
+def measure_times(
+    steps: dict[str, Callable[[], None]], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Median elapsed and CPU seconds of each."""
+    for step in steps.values():
+        step()
+    times = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start, cpu_start = time.perf_counter(), time.process_time()
+            step()
+            times[name].append((time.perf_counter() - start, time.process_time() - cpu_start))
+    return {
+        name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in times.items()
+    }
 
 
-def _stepper(model: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], float]:
-    trained = [value for value in model.parameters() if value.requires_grad]
-    optimizer = torch.optim.SGD(trained, 1e-4, momentum=0.9)
+def measure_memory(name: str, weights: Path) -> tuple[float, float]:
+    """Peak megabytes, in all and above those before training, of the named model alone."""
+    command = [sys.executable, *sys.argv, "--only", name, "--weights", str(weights)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    total, growth = output.split()[-2:]
+    return float(total), float(growth)
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = sum(losses().values())
-        loss.backward()
-        optimizer.step()
-        return loss.item()
 
-    return step
+def report_memory(arguments: argparse.Namespace) -> None:
+    """Trains three steps and prints what ``measure_memory`` reads."""
+    weights = torch.load(arguments.weights, mmap=True)
+    step = make_step(arguments.only, weights, arguments)
+    growth = peak_memory(lambda: [step() for _ in range(3)])
+    print(_status("VmHWM") / 1e6, growth / 1e6)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Prints times and memory of all, and how often faster and smaller than the peer they are."""
+    torch.manual_seed(0)
+    weights = make_peer(tuple(arguments.size)).state_dict()
+    steps = {name: make_step(name, weights, arguments) for name in SUBJECTS}
+    times = measure_times(steps, arguments.rounds)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "weights.pth"
+        torch.save(weights, path)
+        memory = {name: measure_memory(name, path) for name in SUBJECTS}
+    print(f"{'':22} elapsed s  ratio    CPU s  ratio  peak MB  ratio  above MB  ratio")
+    for name in SUBJECTS:
+        values = [
+            (value, peer / value) for value, peer in zip(times[name], times[PEER], strict=True)
+        ]
+        values += [
+            (value, value / peer) for value, peer in zip(memory[name], memory[PEER], strict=True)
+        ]
+        print(f"{name:22}" + "".join(f"{value:9.2f} {ratio:6.2f}" for value, ratio in values))
+    if arguments.profile:
+        for name in ("maskrcnn_lib float32", "maskrcnn_lib bfloat16"):
+            with torch.profiler.profile() as profile:
+                steps[name]()
+            print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25))
 
 
 def main() -> None:
-    """Prints both times and memories, and their ratios."""
+    """Reads the arguments and compares, or measures the memory of one model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640))
     parser.add_argument("--objects", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--profile", action="store_true", help="also list our operators by time")
+    parser.add_argument("--only", choices=SUBJECTS, help=argparse.SUPPRESS)
+    parser.add_argument("--weights", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    from torchvision.models.detection import maskrcnn_resnet50_fpn
-
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    size = tuple(arguments.size)
-    peer = maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, min_size=min(size), max_size=max(size)
-    ).train()
-    ours = build_detection_model(get_cfg("torchvision/maskrcnn_resnet50_fpn")).train()
-    load_weights(ours, peer.state_dict())
-    images = torch.rand(arguments.images, 3, *size)
-    targets = make_truth(arguments.images, size, arguments.objects)
-    steps = {
-        "maskrcnn_lib": our_step(ours, images, targets),
-        "torchvision": peer_step(peer, images, targets),
-    }
-    for step in steps.values():
-        step()
-    times = {name: [] for name in steps}
-    memory = {name: [] for name in steps}
-    for _ in range(arguments.rounds):
-        for name, step in steps.items():
-            start = time.process_time()
-            memory[name].append(peak_memory(step))
-            times[name].append(time.process_time() - start)
-    for name in steps:
-        seconds, megabytes = statistics.median(times[name]), max(memory[name]) / 1e6
-        print(f"{name:14} {seconds:7.2f} s CPU   {megabytes:7.0f} MB")
-    ratio = statistics.median(times["torchvision"]) / statistics.median(times["maskrcnn_lib"])
-    memory_ratio = max(memory["torchvision"]) / max(memory["maskrcnn_lib"])
-    print(f"{'ratio':14} {ratio:7.2f}         {memory_ratio:7.2f}")
-    if arguments.profile:
-        with torch.profiler.profile() as profile:
-            steps["maskrcnn_lib"]()
-        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25))
+    if arguments.only:
+        report_memory(arguments)
+    else:
+        compare(arguments)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ class AnchorGenerator(nn.Module):
             for stride, shape in zip(self.strides, feature_shapes, strict=True)
         ]
         key = (tuple(map(tuple, feature_shapes)), tuple(steps), device)
-        return _remembered(
+        return remembered(
             self._grids,
             key,
             lambda: [
@@ -161,7 +161,7 @@ class AnchorGenerator(nn.Module):
         than 2^16 rows and columns, cells fewer than 2^8 anchors.
         """
         counts = self.num_anchors_per_location()
-        return _remembered(
+        return remembered(
             self._names,
             (tuple(map(tuple, feature_shapes)), device),
             lambda: torch.cat(
@@ -208,7 +208,7 @@ def _name(
     return ((level << 40) + rows + columns + numbers).flatten()
 
 
-def _remembered(cache: OrderedDict[tuple, Made], key: tuple, make: Callable[[], Made]) -> Made:
+def remembered(cache: OrderedDict[tuple, Made], key: tuple, make: Callable[[], Made]) -> Made:
     """What ``cache`` holds under ``key``; made and put there if it is missing, and the oldest goes.
 
     Another thread may drop it from the cache at any time.

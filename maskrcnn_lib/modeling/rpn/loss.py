@@ -1,6 +1,7 @@
 """What the region proposal network learns: which anchors hold an object, and where exactly
 (Ren et al., Faster R-CNN, section 3.1.2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +50,9 @@ class RPNLearning:
 def rpn_losses(
     anchors: Tensor,
     ids: Tensor,
-    objectness: Tensor,
-    offsets: Tensor,
     image_sizes: Tensor,
     targets: Targets,
+    predictions_at: Callable[[Tensor], tuple[Tensor, Tensor]],
     *,
     box_coder: BoxCoder,
     learning: RPNLearning,
@@ -62,10 +62,10 @@ def rpn_losses(
     Args:
         anchors: (A, 4) of all levels, xyxy in pixels.
         ids: (A,) int64, names of the anchors (``AnchorGenerator.names``).
-        objectness: (N, A) logits.
-        offsets: (N, A, 4).
         image_sizes: (N, 2) heights and widths without padding, in pixels.
         targets: ground truth of the N images.
+        predictions_at: gives objectness logits (N, S) and offsets (N, S, 4) of the anchors whose
+            indices (N, S) it gets.
         box_coder: turns boxes into offsets.
         learning: which anchors, and how.
 
@@ -74,18 +74,16 @@ def rpn_losses(
         the positives. Both count all sampled anchors.
     """
     sample, matches = sample_anchors(anchors, ids, image_sizes, targets, learning)
-    logits = at_least_float32(objectness.gather(1, sample.indices))
+    objectness, offsets = predictions_at(sample.indices)
+    logits = at_least_float32(objectness)
     objectness_loss = F.binary_cross_entropy_with_logits(
         logits, sample.positive.to(logits), weight=sample.valid.to(logits), reduction="sum"
     )
-    chosen = sample.indices[:, :, None].expand(-1, -1, 4)
     matched = matches.gather(1, sample.indices).clamp(min=0)
     goal = box_offsets_to(
         targets.boxes, matched, anchors[sample.indices], sample.positive, box_coder
     )
-    box_loss = smooth_l1_where(
-        at_least_float32(offsets.gather(1, chosen)), goal, sample.positive, beta=learning.beta
-    )
+    box_loss = smooth_l1_where(at_least_float32(offsets), goal, sample.positive, beta=learning.beta)
     count = sample.valid.sum()
     return {
         "loss_objectness": LossSum(objectness_loss, count),

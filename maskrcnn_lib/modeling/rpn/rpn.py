@@ -1,7 +1,9 @@
 """The region proposal network: head, anchors and the choice of proposals (Faster R-CNN paper)."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,9 +19,14 @@ from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.norms import named_norm_factory
 from maskrcnn_lib.modeling.outputs import Proposals
-from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, build_anchor_generator
+from maskrcnn_lib.modeling.rpn.anchor_generator import (
+    AnchorGenerator,
+    build_anchor_generator,
+    remembered,
+)
 from maskrcnn_lib.modeling.rpn.inference import limit_batch, select_proposals
 from maskrcnn_lib.modeling.rpn.loss import RPNLearning, rpn_losses
+from maskrcnn_lib.modeling.rpn.neighbourhoods import neighbour_table, neighbourhoods
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.image_list import ImageList
 
@@ -43,6 +50,7 @@ class RPNHead(nn.Module):
         for layer in (self.conv, self.cls_logits, self.bbox_pred):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
+        self._tables: OrderedDict[tuple, Tensor] = OrderedDict()
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Returns per level objectness logits (N, A, H, W) and offsets (N, A * 4, H, W).
@@ -52,6 +60,28 @@ class RPNHead(nn.Module):
         """
         hidden = [F.relu(self.conv(feature)) for feature in features]
         return [self.cls_logits(x) for x in hidden], [self.bbox_pred(x) for x in hidden]
+
+    def at(self, features: Sequence[Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits (N, S) and offsets (N, S, 4) of chosen anchors, from nine positions each.
+
+        Args:
+            features: maps (N, in_channels, H, W), finest first.
+            anchors: (N, S) int64, counted level by level, row by row, position by position.
+        """
+        per_position = self.cls_logits.out_channels
+        number = (anchors % per_position)[:, :, None]
+        shapes = tuple((feature.shape[2], feature.shape[3]) for feature in features)
+        table = remembered(
+            self._tables, (shapes, anchors.device), lambda: neighbour_table(shapes, anchors.device)
+        )
+        around = neighbourhoods(features, anchors // per_position, table)  # (N, S, 9 * C)
+        kernel = self.conv.weight.permute(0, 2, 3, 1).flatten(1)
+        hidden = F.relu(F.linear(around, kernel, self.conv.bias))
+        logits = F.linear(hidden, self.cls_logits.weight.flatten(1), self.cls_logits.bias)
+        offsets = F.linear(hidden, self.bbox_pred.weight.flatten(1), self.bbox_pred.bias)
+        offsets = offsets.unflatten(-1, (per_position, 4))  # (N, S, A, 4)
+        chosen = number[..., None].expand(-1, -1, -1, 4)
+        return logits.gather(2, number)[:, :, 0], offsets.gather(2, chosen)[:, :, 0]
 
 
 class FBNetV3RPNHead(nn.Module):
@@ -117,7 +147,8 @@ class RPNModule(nn.Module):
     """Proposes regions of each image from the backbone's feature maps.
 
     Args:
-        head: maps feature maps to objectness and offsets, as ``RPNHead`` does.
+        head: maps feature maps to objectness and offsets, as ``RPNHead`` does; where it has a
+            method ``at``, too, training goes back through that instead of through whole maps.
         anchor_generator: the reference boxes of each level.
         testing: how many proposals there are at inference.
         training: how many there are in training.
@@ -168,14 +199,15 @@ class RPNModule(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             targets: ground truth of the N images.
         """
-        predictions = self._predict(images, features)
+        looks_around = hasattr(self.head, "at")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not looks_around):
+            predictions = self._predict(images, features)
         losses = rpn_losses(
             torch.cat(predictions.anchors),
             self.anchor_generator.names(predictions.feature_shapes, features[0].device),
-            torch.cat(predictions.objectness, dim=1),
-            torch.cat(predictions.offsets, dim=1),
             predictions.image_sizes,
             targets,
+            partial(self.head.at, features) if looks_around else partial(_at, predictions),
             box_coder=self.box_coder,
             learning=self.learning,
         )
@@ -209,6 +241,13 @@ class RPNModule(nn.Module):
             min_size=self.min_size,
         )
         return limit_batch(proposals, limits.max_proposals) if limits.per_batch else proposals
+
+
+def _at(predictions: Predictions, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, S) and offsets (N, S, 4) of the anchors (N, S), out of those of all anchors."""
+    logits = torch.cat(predictions.objectness, dim=1).gather(1, anchors)
+    chosen = anchors[:, :, None].expand(-1, -1, 4)
+    return logits, torch.cat(predictions.offsets, dim=1).gather(1, chosen)
 
 
 def _flatten_anchors(head_output: Tensor, values: int) -> Tensor:

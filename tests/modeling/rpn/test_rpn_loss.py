@@ -46,13 +46,18 @@ def learning(**changes):
 
 def losses_of(objectness, offsets, truth, **changes):
     anchors, ids = make_anchors()
+
+    def predictions_at(indices):
+        return objectness.gather(1, indices), offsets.gather(
+            1, indices[:, :, None].expand(-1, -1, 4)
+        )
+
     return rpn_losses(
         anchors,
         ids,
-        objectness,
-        offsets,
         SIZES[: len(objectness)],
         truth,
+        predictions_at,
         box_coder=CODER,
         learning=learning(**changes),
     )
