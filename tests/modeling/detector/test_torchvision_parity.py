@@ -19,6 +19,7 @@ from maskrcnn_lib.structures.image_list import ImageList, to_image_list
 NUM_CLASSES = 91
 ANCHORS, PROPOSALS = 200, 80  # per level before NMS and per image after it, to be quick
 SCORE_THRESHOLD = 0.2
+KEYPOINT_CHANNELS = 32  # instead of 512
 
 
 def smooth_images(count, height, width, generator=None):
@@ -56,6 +57,9 @@ def randomise(peer, batch):
         x = heads.mask_head(heads.mask_roi_pool(features, [boxes[:20]] * 2, shapes))
         x = heads.mask_predictor.conv5_mask(x).relu()
         spread_output(heads.mask_predictor.mask_fcn_logits, x, 3.0)
+    if heads.has_keypoint():
+        x = heads.keypoint_head(heads.keypoint_roi_pool(features, [boxes[:20]] * 2, shapes))
+        spread_output(heads.keypoint_predictor.kps_score_lowres, x, 3.0)
 
 
 def spread_output(layer, x, spread):
@@ -71,18 +75,25 @@ def spread_output(layer, x, spread):
     layer.bias.copy_(factor * (layer.bias - centre))
 
 
-def torchvision_model(masks):
-    from torchvision.models.detection import FasterRCNN, MaskRCNN
+def torchvision_model(name):
+    from torchvision.models.detection import FasterRCNN, KeypointRCNN, MaskRCNN, keypoint_rcnn
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
 
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d
     )
-    make = MaskRCNN if masks else FasterRCNN
+    make, parts = MaskRCNN if name.startswith("mask") else FasterRCNN, {}
+    if name.startswith("keypoint"):
+        make = KeypointRCNN
+        parts = {
+            "keypoint_head": keypoint_rcnn.KeypointRCNNHeads(256, (KEYPOINT_CHANNELS,) * 8),
+            "keypoint_predictor": keypoint_rcnn.KeypointRCNNPredictor(KEYPOINT_CHANNELS, 17),
+        }
     return make(
         backbone,
         NUM_CLASSES,
+        **parts,
         rpn_pre_nms_top_n_test=ANCHORS,
         rpn_post_nms_top_n_test=PROPOSALS,
         box_score_thresh=SCORE_THRESHOLD,
@@ -105,12 +116,14 @@ def models(name):
     """(ours, torchvision's) with the same weights."""
     torch.manual_seed(0)
     with torch.no_grad():
-        peer = torchvision_model(masks=name.startswith("mask"))
+        peer = torchvision_model(name)
         randomise(peer, smooth_images(2, 224, 224))
     overrides = {
         "MODEL.RPN.PRE_NMS_TOP_N_TEST": ANCHORS,
         "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST": PROPOSALS,
         "MODEL.ROI_HEADS.SCORE_THRESH": SCORE_THRESHOLD,
+        "MODEL.ROI_BOX_HEAD.NUM_CLASSES": NUM_CLASSES,
+        "MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS": [KEYPOINT_CHANNELS] * 8,
     }
     cfg = get_cfg(f"torchvision/{name}", [item for pair in overrides.items() for item in pair])
     model = build_detection_model(cfg).eval()
@@ -124,8 +137,9 @@ def models(name):
         ("maskrcnn_resnet50_fpn", [(203, 311)]),
         ("maskrcnn_resnet50_fpn", [(160, 131), (107, 190), (131, 160)]),
         ("fasterrcnn_resnet50_fpn", [(143, 211)]),
+        ("keypointrcnn_resnet50_fpn", [(160, 190), (203, 131)]),
     ],
-    ids=["mask-batch1", "mask-batch3", "faster-batch1"],
+    ids=["mask-batch1", "mask-batch3", "faster-batch1", "keypoint-batch2"],
 )
 def compared(request):
     """Everything that both models compute for the same random images of odd sizes."""
@@ -206,6 +220,19 @@ def test_pasted_masks_agree(compared):
         assert common.sum() > 0.999 * either.sum() > 1000
         # In a small mask a single pixel at the threshold is more than a thousandth.
         assert (either - common <= (0.001 * either).clamp(min=1)).all()
+
+
+def test_keypoints_agree(compared):
+    _, _, (_, _, detections), (_, _, peer_detections) = compared
+    for ours, theirs in zip(detections, peer_detections, strict=True):
+        assert ours.has_field("keypoints") == ("keypoints" in theirs)
+        if not ours.has_field("keypoints"):
+            continue
+        index = detection_counterparts(ours, theirs)
+        keypoints, expected = ours.get_field("keypoints"), theirs["keypoints"][index]
+        scores = theirs["keypoints_scores"][index]
+        torch.testing.assert_close(keypoints.get_field("logits"), scores, atol=1e-3, rtol=0)
+        torch.testing.assert_close(keypoints.keypoints, expected, atol=0.01, rtol=0)
 
 
 def test_a_batch_gives_the_same_boxes_as_its_images_alone(compared):
