@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from maskrcnn_lib.evaluation.tables import overall_table, per_class_table
 
 if TYPE_CHECKING:
     from maskrcnn_lib.engine.inference import Detector
+
+logger = logging.getLogger(__name__)
 
 
 def measure_dataset(
@@ -49,6 +52,9 @@ def measure_dataset(
         names = detector.class_names
         categories = getattr(dataset, "categories", None) or dict(enumerate(names[1:], 1))
         category_ids = match_categories(names, categories)
+        unknown = [categories[i] for i in categories if i not in category_ids]
+        if unknown:
+            logger.warning("%s: the model knows no %s", name, ", ".join(unknown))
     results = run_on_dataset(
         detector, dataset, category_ids, batch_size=batch_size, progress=progress
     )

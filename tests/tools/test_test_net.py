@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from maskrcnn_lib import get_cfg
+from maskrcnn_lib.data.datasets import COCODataset
 from maskrcnn_lib.tools.cli import main
 
 # Float models on the 206 images of the subset, in points; measured with another implementation
@@ -47,3 +50,119 @@ def test_annotations_without_images_are_refused(weights, capsys):
     command = ["test", "--config-file", "d2go/mask_rcnn_fbnetv3a_C4", "--test-json", "a.json"]
     assert main(command) == 1
     assert "--test-images" in capsys.readouterr().err
+
+
+# --- other data sets and models
+
+
+@pytest.fixture(scope="module")
+def photos(test_data):
+    """Validation images with few and large persons: (position, person's label, data set)."""
+    mini = test_data / "coco_mini"
+    dataset = COCODataset(mini / "annotations" / "instances_val2017.json", mini / "val2017")
+    chosen = []
+    for index in range(len(dataset)):
+        labels = dataset.target(index).get_field("labels").tolist()
+        if 1 <= labels.count(1) <= 2 and max(dataset.target(index).area()) > 2e4:
+            chosen.append(index)
+    return dataset, chosen[:8]
+
+
+@pytest.fixture
+def folder(photos, tmp_path, monkeypatch):
+    """A working directory whose ``datasets`` holds the photos as Pascal VOC and as Cityscapes."""
+    dataset, chosen = photos
+    voc = tmp_path / "datasets/voc/VOC2007"
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (voc / part).mkdir(parents=True)
+    images, annotations = (
+        tmp_path / "datasets/cityscapes" / part / "val/town" for part in ("leftImg8bit", "gtFine")
+    )
+    images.mkdir(parents=True)
+    annotations.mkdir(parents=True)
+    for index in chosen:
+        target = dataset.target(index)
+        target = target[target.get_field("labels") == 1]
+        image = Image.fromarray(dataset.read_image(index))
+        image.save(voc / "JPEGImages" / f"{index}.jpg", quality=95)
+        image.save(images / f"town_{index}_0_leftImg8bit.png")
+        entries = [
+            "<object><name>person</name><difficult>0</difficult><bndbox>"
+            f"<xmin>{round(x1) + 1}</xmin><ymin>{round(y1) + 1}</ymin>"
+            f"<xmax>{round(x2)}</xmax><ymax>{round(y2)}</ymax></bndbox></object>"
+            for x1, y1, x2, y2 in target.bbox.tolist()
+        ]
+        xml = f"<annotation>{''.join(entries)}</annotation>"
+        (voc / "Annotations" / f"{index}.xml").write_text(xml)
+        ids = np.zeros((image.height, image.width), np.uint16)
+        masks = target.get_field("masks").get_mask_tensor().reshape(-1, *ids.shape).numpy()
+        for number, mask in enumerate(masks):
+            ids[mask > 0] = 24000 + number
+        start = annotations / f"town_{index}_0_gtFine"
+        Image.fromarray(ids).save(f"{start}_instanceIds.png")
+        empty = {"imgWidth": image.width, "imgHeight": image.height, "objects": []}
+        (annotations / f"{start}_polygons.json").write_text(json.dumps(empty))
+    (voc / "ImageSets/Main/val.txt").write_text("\n".join(map(str, chosen)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _test(config, *overrides, output="out"):
+    line = ["test", "--config-file", config, "--output", output, *map(str, overrides)]
+    return main(line)
+
+
+def test_voc_and_cityscapes_are_scored_by_their_own_rules(weights, folder, capsys, caplog):
+    names = ("voc_2007_val", "cityscapes_mask_instance_val")
+    code = _test("d2go/mask_rcnn_fbnetv3a_C4", "DATASETS.TEST", names)
+    assert code == 0
+    voc, cityscapes = (
+        json.loads((folder / "out" / name / "coco_results.json").read_text()) for name in names
+    )
+    assert voc["bbox"]["backend"] == "Pascal VOC's rules"
+    assert 0.6 < voc["bbox"]["AP50_07"] <= 1 and 0.6 < voc["bbox"]["AP50"] <= 1
+    assert "segm" not in voc  # boxes only in these annotations
+    assert cityscapes["segm"]["backend"] == "Cityscapes' rules"
+    assert 0.5 < cityscapes["segm"]["AP50"] <= 1
+    assert cityscapes["segm"]["AP"] < cityscapes["segm"]["AP50"]
+    assert "AP75" not in cityscapes["segm"] and "AP75" in cityscapes["bbox"]
+    printed = capsys.readouterr().out
+    assert "AP50_07" in printed and "Cityscapes' rules" in printed
+    assert "knows no aeroplane" in caplog.text  # VOC's name of COCO's airplane
+
+
+def test_results_that_are_not_as_expected_fail_the_command(weights, folder, capsys):
+    expected = '[["bbox", "AP50", 99.9, 100.0], ["segm", "AP", [0.01, 0.001]]]'
+    code = _test(
+        "d2go/mask_rcnn_fbnetv3a_C4",
+        "DATASETS.TEST",
+        ("cityscapes_mask_instance_val",),
+        "TEST.EXPECTED_RESULTS",
+        expected,
+    )
+    assert code == 1
+    error = capsys.readouterr().err
+    assert "cityscapes_mask_instance_val/segm/AP is" in error and "bbox" not in error
+    assert (folder / "out/cityscapes_mask_instance_val/coco_results.json").is_file()
+
+
+def test_expectations_that_nobody_can_read_are_refused_first(weights, capsys):
+    code = _test("d2go/mask_rcnn_fbnetv3a_C4", "TEST.EXPECTED_RESULTS", '[["bbox", "AP"]]')
+    assert code == 1
+    assert "TEST.EXPECTED_RESULTS needs" in capsys.readouterr().err
+
+
+def test_a_model_without_heads_is_measured_by_its_proposals(weights, folder, capsys):
+    names = ("voc_2007_val",)
+    code = _test(
+        "d2go/mask_rcnn_fbnetv3a_C4",
+        *("MODEL.RPN_ONLY", True, "MODEL.MASK_ON", False, "DATASETS.TEST", names),
+    )
+    assert code == 0
+    scores = json.loads((folder / "out/voc_2007_val/coco_results.json").read_text())
+    recall = scores["box_proposal"]
+    assert set(scores) == {"box_proposal"} and len(recall) == 9
+    assert 0.4 < recall["AR@100"] <= 1  # of large persons
+    # the model keeps 30 proposals
+    assert recall["AR@100"] == recall["AR@1000"]
+    assert "box_proposal" in capsys.readouterr().out
