@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from maskrcnn_lib import get_cfg
 from maskrcnn_lib.data.datasets import COCODataset
+from maskrcnn_lib.data.datasets.build import build_test_datasets
+from maskrcnn_lib.engine.trainer import mean_ap
+from maskrcnn_lib.engine.training import make_evaluation
+from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.tools.cli import main
 
 # Float models on the 206 images of the subset, in points; measured with another implementation
@@ -166,3 +171,24 @@ def test_a_model_without_heads_is_measured_by_its_proposals(weights, folder, cap
     # the model keeps 30 proposals
     assert recall["AR@100"] == recall["AR@1000"]
     assert "box_proposal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ((), {"bbox/AP", "bbox/AP50", "bbox/AP75", "bbox/AP_07", "bbox/AP50_07", "bbox/AP75_07"}),
+        (
+            ("MODEL.RPN_ONLY", True, "MODEL.MASK_ON", False),
+            {f"box_proposal/AR{area}@{limit}" for area in ("", "l") for limit in (100, 1000)},
+        ),
+    ],
+)
+def test_training_evaluates_by_the_rules_of_the_data_set(folder, options, numbers):
+    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["DATASETS.TEST", ("voc_2007_val",), *options])
+    tests = build_test_datasets(cfg)
+    names = ("__background", *tests["voc_2007_val"].categories.values())
+    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4", [*options, "MODEL.ROI_BOX_HEAD.NUM_CLASSES", 21])
+    model = build_detection_model(cfg).eval()
+    scores = make_evaluation(cfg, tests, names, torch.device("cpu"))(model)
+    assert {f"voc_2007_val/{number}" for number in numbers} <= set(scores)
+    assert mean_ap(scores) >= 0
