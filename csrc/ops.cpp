@@ -32,13 +32,17 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
       "int max_output, int max_per_group) -> (Tensor indices, Tensor counts)");
 
   // M x M mask probabilities to pixels: bitmaps (N, height, width), or run lengths of the bitmaps
-  // in column-major order with the offsets at which each mask's begin; and these as COCO's text.
+  // in column-major order with the offsets at which each mask's begin; polygons to run lengths in
+  // images of `sizes` (N, 2), height and width; and run lengths as COCO's text.
   m.def(
       "paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, "
       "bool aligned) -> Tensor");
   m.def(
       "masks_to_rle(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, "
       "bool aligned) -> (Tensor runs, Tensor offsets)");
+  m.def(
+      "polygons_to_rle(Tensor points, Tensor polygon_offsets, Tensor instance_offsets, "
+      "Tensor sizes) -> (Tensor runs, Tensor offsets)");
   m.def("compress_rle(Tensor runs, Tensor offsets) -> (Tensor characters, Tensor offsets)");
 
   // Where (R, K, M, M) heat maps, resized to their boxes, are highest: (R, K, 3) x, y, value.
@@ -55,4 +59,23 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
   m.def(
       "sigmoid_focal_loss_backward(Tensor grad, Tensor logits, Tensor labels, float gamma, "
       "float alpha) -> Tensor");
+
+  // COCO's scores: detections and objects in groups, one for each category and image. Overlaps are
+  // those of all pairs of a group; states (detections, areas, thresholds) are 0 false, 1 true, 2
+  // left out; precision is (thresholds, recalls, categories, areas, most detections).
+  m.def(
+      "box_overlaps(Tensor detections, Tensor objects, Tensor crowd, Tensor detection_offsets, "
+      "Tensor object_offsets) -> Tensor");
+  m.def(
+      "mask_overlaps(Tensor detection_text, Tensor detection_spans, Tensor object_text, "
+      "Tensor object_spans, Tensor crowd, Tensor pixels, Tensor detection_offsets, "
+      "Tensor object_offsets) -> (Tensor overlaps, Tensor detection_areas)");
+  m.def(
+      "match_detections(Tensor overlaps, Tensor detection_areas, Tensor object_areas, "
+      "Tensor crowd, Tensor detection_offsets, Tensor object_offsets, Tensor area_ranges, "
+      "Tensor thresholds) -> Tensor");
+  m.def(
+      "precision_recall(Tensor states, Tensor order, Tensor ranks, Tensor category_offsets, "
+      "Tensor object_counts, Tensor recall_thresholds, Tensor max_detections) "
+      "-> (Tensor precision, Tensor recall)");
 }

@@ -15,6 +15,7 @@
 #include "common/mask_target_inputs.h"
 #include "common/parallel.h"
 #include "common/polygon_grid.h"
+#include "cpu/polygon_values.h"
 
 namespace {
 
@@ -164,14 +165,6 @@ class WindowReader {
   float values_[2][kLargestTarget];
 };
 
-void check_ascending(const Tensor& offsets, int64_t last, const char* name, const char* counted) {
-  const auto* values = offsets.const_data_ptr<int64_t>();
-  const int64_t count = offsets.size(0);
-  STD_TORCH_CHECK(
-      values[0] >= 0 && values[count - 1] <= last && std::is_sorted(values, values + count), name,
-      " must ascend from 0 or more to at most ", last, ", the number of ", counted);
-}
-
 void check_values(const TargetRois& rois, int64_t instance_count) {
   const auto* boxes = rois.boxes.const_data_ptr<double>();
   const auto* instances = rois.instances.const_data_ptr<int64_t>();
@@ -182,17 +175,6 @@ void check_values(const TargetRois& rois, int64_t instance_count) {
   for (int64_t i = 0; i < rois.count; ++i) {
     STD_TORCH_CHECK(instances[i] < instance_count, "instances must be below ", instance_count,
                     ", the number of instances, but entry ", i, " is ", instances[i]);
-  }
-}
-
-void check_values(const PolygonInputs& polygons) {
-  check_ascending(polygons.polygon_offsets, polygons.point_count, "polygon_offsets", "points");
-  check_ascending(polygons.instance_offsets, polygons.polygon_count, "instance_offsets",
-                  "polygons");
-  const auto* points = polygons.points.const_data_ptr<double>();
-  for (int64_t i = 0; i < polygons.point_count * 2; ++i) {
-    STD_TORCH_CHECK(points[i] - points[i] == 0, "points must be finite, but point ", i / 2,
-                    " is not");
   }
 }
 
@@ -223,7 +205,7 @@ Tensor polygon_mask_targets(const Tensor& points, const Tensor& polygon_offsets,
   const PolygonInputs polygons =
       maskrcnn::check_polygons(points, polygon_offsets, instance_offsets);
   const TargetRois rois = maskrcnn::check_rois(boxes, instances, points, size);
-  check_values(polygons);
+  maskrcnn::check_values(polygons);
   check_values(rois, polygons.instance_count);
   const auto* xy = polygons.points.const_data_ptr<double>();
   const auto* polygon_begin = polygons.polygon_offsets.const_data_ptr<int64_t>();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu/mask_placement.h"
+#include "cpu/run_lengths.h"
 #include "cpu/simd.h"
 
 namespace {
@@ -23,7 +24,6 @@ using maskrcnn::least_inside;
 using maskrcnn::PasteInputs;
 using maskrcnn::Placement;
 using maskrcnn::Span;
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // Blends two columns of the mask to `values` (n + 1 of them), and tests the first and the last
@@ -51,36 +51,13 @@ MASKRCNN_COLUMN_KERNEL(float, int32_t)
 MASKRCNN_COLUMN_KERNEL(double, int64_t)
 #undef MASKRCNN_COLUMN_KERNEL
 
-// Lengths of alternating runs of zeros and ones in column-major order, zeros first.
-class RunLengths {
- public:
-  explicit RunLengths(std::vector<int64_t>& runs) : runs_(runs) {}
-  // Ones in [begin, end); intervals come in order.
-  void add(int64_t begin, int64_t end) {
-    if (begin == position_ && !runs_.empty()) {
-      runs_.back() += end - begin;
-    } else {
-      runs_.push_back(begin - position_);
-      runs_.push_back(end - begin);
-    }
-    position_ = end;
-  }
-  void finish(int64_t pixels) {
-    if (position_ < pixels || runs_.empty()) runs_.push_back(pixels - position_);
-  }
-
- private:
-  std::vector<int64_t>& runs_;
-  int64_t position_ = 0;
-};
-
 template <typename T>
 class RunEncoder {
  public:
   RunEncoder(const Image& image, T threshold) : image_(image), threshold_(threshold) {}
 
   void encode(const Placement<T>& mask, std::vector<int64_t>& runs) {
-    RunLengths lengths(runs);
+    maskrcnn::RunLengths lengths(runs);
     if (!mask.empty()) {
       prepare(mask);
       for (int64_t i = 0; i < mask.columns.size(); ++i) encode_column(mask, i, lengths);
@@ -105,7 +82,7 @@ class RunEncoder {
     }
   }
 
-  void encode_column(const Placement<T>& mask, int64_t column, RunLengths& lengths) {
+  void encode_column(const Placement<T>& mask, int64_t column, maskrcnn::RunLengths& lengths) {
     const T* left = mask.padded.data() + mask.columns.index[column] * mask.stride + first_row_;
     test_column_of(left, left + mask.stride, mask.columns.weight[column], first_weight_.data(),
                    last_weight_.data(), static_cast<int64_t>(flags_.size()), threshold_,
@@ -172,18 +149,7 @@ std::tuple<Tensor, Tensor> masks_to_rle(const Tensor& masks, const Tensor& boxes
       encoder.encode(placement, runs[i]);
     };
   });
-  Tensor offsets = torch::stable::new_empty(inputs.masks, {inputs.count + 1}, ScalarType::Long);
-  auto* offset = offsets.mutable_data_ptr<int64_t>();
-  offset[0] = 0;
-  for (int64_t i = 0; i < inputs.count; ++i) {
-    offset[i + 1] = offset[i] + static_cast<int64_t>(runs[i].size());
-  }
-  Tensor joined = torch::stable::new_empty(inputs.masks, {offset[inputs.count]}, ScalarType::Long);
-  auto* out = joined.mutable_data_ptr<int64_t>();
-  for (int64_t i = 0; i < inputs.count; ++i) {
-    std::copy(runs[i].begin(), runs[i].end(), out + offset[i]);
-  }
-  return {joined, offsets};
+  return maskrcnn::join_runs(runs, inputs.masks);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-"""COCO's average precision, by pycocotools or a faster package that gives the same numbers.
+"""COCO's average precision, by this library's operators or by a package.
 
-The scoring itself is not ours: hotcoco and faster-coco-eval are used where they are installed,
-pycocotools otherwise.
+Our own scoring (average_precision.py) serves where the operators are compiled; pycocotools is what
+it is tested against. hotcoco and faster-coco-eval, where they are installed, can be chosen.
 """
 
 import contextlib
@@ -13,8 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from maskrcnn_lib.evaluation.average_precision import (
+    mean_of_measured,
+    precision_curves,
+    summarize,
+)
 from maskrcnn_lib.evaluation.keypoint_truth import check_sigmas, complete_keypoints
 from maskrcnn_lib.evaluation.scores import Scores
+from maskrcnn_lib.layers._library import ops_available
 
 IouType = Literal["bbox", "segm", "keypoints"]
 
@@ -30,17 +36,20 @@ KEYPOINT_METRICS = (
 # What a result of each kind has to say.
 _RESULT_KEYS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
-# module that must be importable for each backend, the fastest first
-_BACKEND_MODULES = {
+OWN_BACKEND = "maskrcnn_lib"
+# module that must be importable for each package, the fastest first
+_PACKAGES = {
     "hotcoco": "hotcoco",
     "faster-coco-eval": "faster_coco_eval",
     "pycocotools": "pycocotools",
 }
 
 
-def available_backends() -> list[str]:
-    """Installed backends, the fastest first."""
-    return [name for name, module in _BACKEND_MODULES.items() if find_spec(module) is not None]
+def available_backends(iou_type: IouType = "bbox") -> list[str]:
+    """Backends that can be used here, the fastest first."""
+    packages = [name for name, module in _PACKAGES.items() if find_spec(module) is not None]
+    is_ours = iou_type != "keypoints" and ops_available()
+    return [OWN_BACKEND, *packages] if is_ours else packages
 
 
 def evaluate_coco(
@@ -68,27 +77,18 @@ def evaluate_coco(
 
     Raises:
         ValueError: the backend is unknown or not installed; a result refers to an image that the
-            data set does not have, or lacks a key; keypoints of another number than ``sigmas``.
+            data set does not have, or lacks a key; keypoints of another number than ``sigmas``;
+            with our own scoring also: a mask is none of its image.
     """
-    backend = _choose_backend(backend)
-    image_ids = {image["id"] for image in annotations["images"]}
-    _check_results(results, iou_type, image_ids)
-    # the packages write into what they are given
-    truth, detections = copy.deepcopy(dict(annotations)), [dict(result) for result in results]
-    if iou_type == "keypoints":
-        sigmas = check_sigmas(sigmas, complete_keypoints(truth))
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = _EVALUATORS[backend](truth, detections, iou_type)
-        evaluator.params.imgIds = sorted(image_ids)
-        if iou_type == "keypoints":
-            evaluator.params.kpt_oks_sigmas = np.array(sigmas)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
+    backend = _choose_backend(backend, iou_type)
+    if backend == OWN_BACKEND:
+        curves = precision_curves(annotations, results, iou_type)
+        stats, precision = summarize(curves), curves.precision
+    else:
+        stats, precision = _score_by_package(backend, annotations, results, iou_type, sigmas)
     names_of_metrics = KEYPOINT_METRICS if iou_type == "keypoints" else METRICS
-    stats = [float(value) for value in evaluator.stats[: len(names_of_metrics)]]
     names = {c["id"]: c["name"] for c in annotations["categories"]}
-    per_class = _per_class(np.asarray(evaluator.eval["precision"]))
+    per_class = [mean_of_measured(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])]
     return Scores(
         kind=iou_type,
         metrics=dict(zip(names_of_metrics, stats, strict=True)),
@@ -97,16 +97,16 @@ def evaluate_coco(
     )
 
 
-def _choose_backend(name: str) -> str:
-    installed = available_backends()
+def _choose_backend(name: str, iou_type: IouType) -> str:
+    installed = available_backends(iou_type)
     if name == "auto":
         return installed[0]
     if name not in installed:
-        known = ", ".join(_BACKEND_MODULES)
+        known = ", ".join((OWN_BACKEND, *_PACKAGES))
         raise ValueError(
-            f"evaluation backend {name!r} is not installed or unknown (known: {known}; "
-            f"installed: {', '.join(installed)}); pip install 'maskrcnn_lib[fast-eval]' adds the "
-            "fast ones"
+            f"evaluation backend {name!r} is unknown, not installed or not for {iou_type} (known: "
+            f"{known}; usable: {', '.join(installed)}); pip install 'maskrcnn_lib[fast-eval]' adds "
+            "hotcoco and faster-coco-eval"
         )
     return name
 
@@ -125,14 +125,31 @@ def _check_results(
             )
 
 
-def _per_class(precision: np.ndarray) -> list[float]:
-    """Mean precision over IoU thresholds and recalls; precision: (T, R, K, areas, max dets)."""
-    averages = []
-    for category in range(precision.shape[2]):
-        values = precision[:, :, category, 0, -1]
-        values = values[values > -1]
-        averages.append(float(values.mean()) if values.size else -1.0)
-    return averages
+def _score_by_package(
+    backend: str,
+    annotations: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    iou_type: IouType,
+    sigmas: Sequence[float],
+) -> tuple[list[float], np.ndarray]:
+    """The numbers of the summary, and precision as in :class:`Curves`."""
+    image_ids = {image["id"] for image in annotations["images"]}
+    _check_results(results, iou_type, image_ids)
+    # the packages write into what they are given
+    truth, detections = copy.deepcopy(dict(annotations)), [dict(result) for result in results]
+    if iou_type == "keypoints":
+        sigmas = check_sigmas(sigmas, complete_keypoints(truth))
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = _EVALUATORS[backend](truth, detections, iou_type)
+        evaluator.params.imgIds = sorted(image_ids)
+        if iou_type == "keypoints":
+            evaluator.params.kpt_oks_sigmas = np.array(sigmas)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    count = len(KEYPOINT_METRICS if iou_type == "keypoints" else METRICS)
+    stats = [float(value) for value in evaluator.stats[:count]]
+    return stats, np.asarray(evaluator.eval["precision"])
 
 
 def _pycocotools(truth: dict, detections: list, iou_type: IouType) -> Any:

@@ -38,7 +38,7 @@ def measure(
         output: directory; by default ``OUTPUT_DIR/inference``. Per data set a sub-directory gets
             the files of :func:`maskrcnn_lib.engine.measuring.score_and_write`; the resolved config
             is written beside them.
-        backend: package that computes the scores, see
+        backend: what computes the scores, see
             :func:`maskrcnn_lib.evaluation.coco_eval.evaluate_coco`.
         batch_size: images per forward pass.
         overrides: config keys and values, alternating.
@@ -132,7 +132,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--test-images", metavar="DIR", help="directory of its images")
     parser.add_argument("--output", metavar="DIR", help="default: OUTPUT_DIR/inference")
-    parser.add_argument("--backend", default="auto", help="pycocotools, hotcoco, faster-coco-eval")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        help="what computes the scores: maskrcnn_lib, pycocotools, hotcoco, faster-coco-eval",
+    )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
 
 

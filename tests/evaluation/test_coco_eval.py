@@ -27,9 +27,9 @@ def conformance(test_data):
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-@pytest.mark.parametrize("backend", ["pycocotools", *FAST_BACKENDS])
+@pytest.mark.parametrize("backend", ["pycocotools", "maskrcnn_lib", *FAST_BACKENDS])
 def test_official_numbers_of_the_coco_api_are_reproduced(conformance, kind, backend):
-    if backend != "pycocotools":
+    if backend in FAST_BACKENDS:
         pytest.importorskip(backend.replace("-", "_"), reason=f"{backend} is not installed")
     truth, results, official = conformance
     scores = evaluate_coco(truth, results[kind], kind, backend=backend)
