@@ -40,7 +40,7 @@ def as_detections(dataset, noise=0.0):
     return [{key: value for key, value in r.items() if key != "bbox"} for r in results]
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", available_backends("keypoints"))
 def test_ground_truth_as_detections_scores_one(people, backend):
     scores = evaluate_coco(people.content, as_detections(people), "keypoints", backend=backend)
     assert tuple(scores.metrics) == KEYPOINT_METRICS
@@ -60,7 +60,7 @@ def test_pycocotools_itself_gives_the_same_numbers(people, test_data, tmp_path):
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    for backend in available_backends():
+    for backend in available_backends("keypoints"):
         scores = evaluate_coco(people.content, results, "keypoints", backend=backend)
         # the same sums in double precision, in possibly different order
         assert list(scores.metrics.values()) == pytest.approx(evaluation.stats, abs=1e-9)
@@ -100,7 +100,7 @@ def _found(content, shift=0.0):
     return moved
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", available_backends("keypoints"))
 def test_any_number_of_keypoints_is_scored_with_given_sigmas(backend):
     content = coco_content(Hands())
     assert [a["num_keypoints"] for a in content["annotations"]] == [3, 1, 1]
@@ -131,7 +131,7 @@ def test_sigmas_that_do_not_fit_are_an_error(sigmas):
         check_sigmas(sigmas, 3)
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", available_backends("keypoints"))
 def test_objects_without_keypoints_may_lack_the_keys(backend):
     content = coco_content(Hands())
     found = _found(content)
