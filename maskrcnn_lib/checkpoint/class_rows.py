@@ -13,6 +13,9 @@ _ROWS = {
     "roi_heads.box.predictor.bbox_pred": 4,
     "roi_heads.mask.predictor.mask_fcn_logits": 1,
 }
+# A one-stage detector has rows for each anchor, and in these one per class, without background.
+_DENSE_LOGITS = "rpn.head.cls_logits"
+_DENSE_OFFSETS = "rpn.head.bbox_pred"
 
 
 def rearrange_classes(
@@ -39,18 +42,54 @@ def rearrange_classes(
     if list(old_names[1:]) == list(new_names[1:]) or len(pairs) == 1:
         return rearranged, []
     chosen = []
+    counts = len(old_names), len(new_names)
     for prefix, group in _ROWS.items():
-        for name in (f"{prefix}.weight", f"{prefix}.bias"):
-            if name not in weights or name not in targets:
-                continue
-            old, new = weights[name], targets[name].detach()
-            fits = (len(old), len(new)) == (group * len(old_names), group * len(new_names))
-            if not fits or old.shape[1:] != new.shape[1:]:
-                continue
-            value = new.clone().reshape(len(new_names), group, *new.shape[1:])
-            rows = old.to(value).reshape(len(old_names), group, *old.shape[1:])
-            for row, taken in pairs:
-                value[row] = rows[taken]
-            rearranged[name] = value.reshape(new.shape)
+        for name in _parameters(prefix, weights, targets):
+            value = _rows_by_class(weights[name], targets[name], (1, group), counts, pairs)
+            if value is not None:
+                rearranged[name] = value
+                chosen.append(name)
+    anchors = len(weights.get(f"{_DENSE_OFFSETS}.bias", ())) // 4
+    foreground = [(row - 1, taken - 1) for row, taken in pairs[1:]]
+    for name in _parameters(_DENSE_LOGITS, weights, targets):
+        without_background = counts[0] - 1, counts[1] - 1
+        value = _rows_by_class(
+            weights[name], targets[name], (anchors, 1), without_background, foreground
+        )
+        if value is not None:
+            rearranged[name] = value
             chosen.append(name)
     return rearranged, chosen
+
+
+def _parameters(
+    prefix: str, weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> list[str]:
+    names = (f"{prefix}.weight", f"{prefix}.bias")
+    return [name for name in names if name in weights and name in targets]
+
+
+def _rows_by_class(
+    old: Tensor,
+    new: Tensor,
+    groups: tuple[int, int],
+    counts: tuple[int, int],
+    pairs: Sequence[tuple[int, int]],
+) -> Tensor | None:
+    """The model's tensor with rows of the file's; None where the shapes do not fit the classes.
+
+    Args:
+        old, new: (outer * classes * inner, ...) of the file and of the model.
+        groups: outer and inner number of rows.
+        counts: classes of the file and of the model.
+        pairs: class of the model, and class of the file that its rows come from.
+    """
+    outer, inner = groups
+    fits = (len(old), len(new)) == tuple(outer * count * inner for count in counts)
+    if not fits or old.shape[1:] != new.shape[1:]:
+        return None
+    value = new.detach().clone().reshape(outer, counts[1], inner, *new.shape[1:])
+    rows = old.to(value).reshape(outer, counts[0], inner, *old.shape[1:])
+    for row, taken in pairs:
+        value[:, row] = rows[:, taken]
+    return value.reshape(new.shape)

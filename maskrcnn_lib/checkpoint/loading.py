@@ -15,7 +15,7 @@ from maskrcnn_lib.checkpoint.class_rows import rearrange_classes
 from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights, maskrcnn_benchmark
-from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR
+from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR, DENSE_LOGITS
 from maskrcnn_lib.checkpoint.report import LoadReport
 from maskrcnn_lib.layers import FrozenBatchNorm2d
 
@@ -128,7 +128,10 @@ def _report(
         for name, target in targets.items()
         if id(target) not in filled | refused and not name.endswith(_COUNTER)
     ]
-    classifier_lost = any(name.startswith(BOX_PREDICTOR) for name in (*missing, *shapes))
+    classifier = BOX_PREDICTOR
+    if not any(name.startswith(BOX_PREDICTOR) for name in targets):
+        classifier = DENSE_LOGITS
+    classifier_lost = any(name.startswith(classifier) for name in (*missing, *shapes))
     return LoadReport(
         format=weights.format,
         loaded=[name for name, target in targets.items() if id(target) in filled],

@@ -42,6 +42,11 @@ class Dialect:
             them as they are.
         keypoint_in_object: whether the keypoint head learns only from objects that have a labelled
             keypoint in their own box.
+        whole_anchor_sizes: whether the anchor sizes between RetinaNet's octaves are cut to whole
+            pixels.
+        dense_normaliser: what the losses of one-stage detectors are divided by: ``"batch"``,
+            ``"batch_and_images"`` or ``"image"``; see modeling/dense/loss.py. (detectron2 averages
+            the number of positives over iterations; here it is the batch's own.)
     """
 
     name: str
@@ -57,6 +62,8 @@ class Dialect:
     mask_target: Literal["raster", "roi_align"]
     keypoint_offset: float = 0.5
     keypoint_in_object: bool = False
+    whole_anchor_sizes: bool = False
+    dense_normaliser: Literal["batch", "batch_and_images", "image"] = "batch"
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -75,6 +82,7 @@ DIALECTS: dict[str, Dialect] = {
             box_loss_beta=1.0,
             mask_target="raster",
             keypoint_in_object=True,
+            dense_normaliser="batch_and_images",
         ),
         Dialect(
             name="torchvision",
@@ -89,6 +97,8 @@ DIALECTS: dict[str, Dialect] = {
             box_loss_beta=1 / 9,
             mask_target="roi_align",
             keypoint_offset=0.0,
+            whole_anchor_sizes=True,
+            dense_normaliser="image",
         ),
         Dialect(
             name="detectron2",

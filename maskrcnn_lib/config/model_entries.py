@@ -75,6 +75,7 @@ _IMAGENET = (
     _imagenet("MSRA/R-50-GN", "47261647/R-50-GN.pkl", "ResNet-50, group norm, ImageNet"),
     _imagenet("MSRA/R-101-GN", "47592356/R-101-GN.pkl", "ResNet-101, group norm, ImageNet"),
     _imagenet("FAIR/20171220/X-101-32x8d", "20171220/X-101-32x8d.pkl", "ResNeXt-101, ImageNet"),
+    _imagenet("FBResNeXt/X-101-64x4d", "FBResNeXt/X-101-64x4d.pkl", "ResNeXt-101, ImageNet"),
 )
 
 _CAFFE2 = tuple(
@@ -143,6 +144,20 @@ _CAFFE2 = tuple(
     )
 )
 
+_DETECTRON_RETINANET = tuple(
+    ModelEntry(
+        name=f"detectron/{model}",
+        file_name=f"{model}.pkl",
+        config=f"detectron/{model}",
+        note="trained by Detectron (Caffe2) on COCO; bring its model_final.pkl under this name",
+    )
+    for model in (
+        f"retinanet_{body}-FPN_{schedule}"
+        for body in ("R-50", "R-101", "X-101-32x8d", "X-101-64x4d")
+        for schedule in ("1x", "2x")
+    )
+)
+
 _BENCHMARK = (
     *(
         _benchmark(f"e2e_{kind}_rcnn_{body}_1x", has_config=True)
@@ -187,6 +202,22 @@ _TORCHVISION = (
         config="torchvision/keypointrcnn_resnet50_fpn",
         note="trained by torchvision on COCO's persons (COCO_V1)",
     ),
+    ModelEntry(
+        name="torchvision/retinanet_resnet50_fpn",
+        file_name="retinanet_resnet50_fpn_coco-eeacb38b.pth",
+        url=f"{_PYTORCH}/retinanet_resnet50_fpn_coco-eeacb38b.pth",
+        sha256="eeacb38b",
+        config="torchvision/retinanet_resnet50_fpn",
+        note="trained by torchvision on COCO (COCO_V1)",
+    ),
+    ModelEntry(
+        name="torchvision/retinanet_resnet50_fpn_v2",
+        file_name="retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
+        url=f"{_PYTORCH}/retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
+        sha256="5905b1c5",
+        config="torchvision/retinanet_resnet50_fpn_v2",
+        note="trained by torchvision on COCO (COCO_V1)",
+    ),
 )
 
 _D2GO = (
@@ -217,5 +248,13 @@ _D2GO = (
 )
 
 MODEL_ENTRIES: dict[str, ModelEntry] = {
-    entry.name: entry for entry in (*_IMAGENET, *_CAFFE2, *_BENCHMARK, *_TORCHVISION, *_D2GO)
+    entry.name: entry
+    for entry in (
+        *_IMAGENET,
+        *_CAFFE2,
+        *_DETECTRON_RETINANET,
+        *_BENCHMARK,
+        *_TORCHVISION,
+        *_D2GO,
+    )
 }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
+from maskrcnn_lib.config.architecture import is_one_stage
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.config.node import CfgNode
 
@@ -12,6 +13,7 @@ _DATA_NAMES = {
     "DATALOADER.ON_BAD_IMAGE": ("raise", "skip"),
     "DATALOADER.SAMPLER": ("", "repeat_factor"),
 }
+_MODEL_NAMES = {"MODEL.RETINANET.BBOX_REG_LOSS": ("smooth_l1", "giou")}
 _SOLVER_NAMES = {
     "WARMUP_METHOD": ("linear", "constant"),
     "OPTIMIZER": ("SGD", "ADAMW"),
@@ -87,7 +89,7 @@ def validate(cfg: CfgNode) -> None:
         *_check_names(cfg),
         *_check_ranges(cfg),
         *_check_input(cfg),
-        *_check_data_names(cfg),
+        *_check_choices(cfg),
         *_check_anchors(cfg),
         *_check_heads(cfg),
         *_check_schedule(cfg),
@@ -163,9 +165,9 @@ def _check_input(cfg: CfgNode) -> Iterator[str]:
             yield f"INPUT.{key}.SCALES needs (smallest, largest), above 0, but is {scales}"
 
 
-def _check_data_names(cfg: CfgNode) -> Iterator[str]:
+def _check_choices(cfg: CfgNode) -> Iterator[str]:
     flat = cfg.flat()
-    for key, known in _DATA_NAMES.items():
+    for key, known in (_DATA_NAMES | _MODEL_NAMES).items():
         if flat[key] not in known:
             yield f"{key} {flat[key]!r} is unknown; choose one of {list(known)}"
 
@@ -177,7 +179,7 @@ def _check_anchors(cfg: CfgNode) -> Iterator[str]:
             "MODEL.RETINANET.ANCHOR_SIZES and ANCHOR_STRIDES need one entry per level, but have "
             f"{len(retina.ANCHOR_SIZES)} and {len(retina.ANCHOR_STRIDES)}"
         )
-    if cfg.MODEL.RETINANET_ON:  # has its own anchors and leaves the RPN's as they are
+    if is_one_stage(cfg):  # has its own anchors and leaves the RPN's as they are
         return
     rpn = cfg.MODEL.RPN
     sizes, strides = len(rpn.ANCHOR_SIZES), len(rpn.ANCHOR_STRIDE)
@@ -202,11 +204,12 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
                 f"MODEL.{key}.NUM_CLASSES counts the background and must be at least 2, but is "
                 f"{cfg.MODEL[key].NUM_CLASSES}"
             )
-    if len(cfg.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS) != 4:
-        yield (
-            "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS needs the 4 values of dx, dy, dw, dh, but is "
-            f"{cfg.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS}"
-        )
+    for key in ("ROI_HEADS", "RETINANET"):
+        if len(cfg.MODEL[key].BBOX_REG_WEIGHTS) != 4:
+            yield (
+                f"MODEL.{key}.BBOX_REG_WEIGHTS needs the 4 values of dx, dy, dw, dh, but is "
+                f"{cfg.MODEL[key].BBOX_REG_WEIGHTS}"
+            )
     for head in _used_heads(cfg):
         scales = cfg.MODEL[head].POOLER_SCALES
         levels = len(cfg.MODEL.RPN.ANCHOR_STRIDE)
@@ -220,7 +223,7 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
 
 
 def _used_heads(cfg: CfgNode) -> Iterator[str]:
-    used = (not cfg.MODEL.RPN_ONLY, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
+    used = (not (cfg.MODEL.RPN_ONLY or is_one_stage(cfg)), cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
     return (head for head, is_used in zip(_HEADS, used, strict=True) if is_used)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from maskrcnn_lib.checkpoint import LoadReport, load_weights
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
+from maskrcnn_lib.config.architecture import num_classes, only_proposes
 from maskrcnn_lib.config.dialects import Dialect, get_dialect
 from maskrcnn_lib.config.paths_catalog import ModelCatalog, load_model_catalog
 from maskrcnn_lib.config.validation import keys_not_followed
@@ -226,8 +227,7 @@ def build_detector(
         )
     for key in keys_not_followed(cfg):
         logger.warning("%s is set, but this version does not follow it", key)
-    only_proposes = cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON
-    if only_proposes and not allow_proposals:
+    if only_proposes(cfg) and not allow_proposals:
         raise ValueError("MODEL.RPN_ONLY: such a model gives proposals, no detections to show")
     model = build_detection_model(cfg)
     source = weights
@@ -244,9 +244,9 @@ def build_detector(
         size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
         device=device,
         dtype=DTYPES[cfg.DTYPE],
-        class_names=_class_names(report, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES),
+        class_names=_class_names(report, num_classes(cfg)),
         report=report,
-        only_proposes=only_proposes,
+        only_proposes=only_proposes(cfg),
     )
 
 

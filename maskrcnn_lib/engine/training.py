@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_lib.checkpoint import DetectronCheckpointer, load_weights
 from maskrcnn_lib.checkpoint.download import resolve_weights
+from maskrcnn_lib.config.architecture import class_section, num_classes, only_proposes
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.config.files import load_yaml
 from maskrcnn_lib.config.paths_catalog import load_model_catalog
@@ -40,8 +41,6 @@ from maskrcnn_lib.utils.comm import get_world_size, is_main_process, synchronize
 from maskrcnn_lib.utils.miscellaneous import save_config, save_labels
 
 logger = logging.getLogger(__name__)
-
-_NUM_CLASSES = "MODEL.ROI_BOX_HEAD.NUM_CLASSES"
 
 
 def run_training(
@@ -134,7 +133,7 @@ def _expected(cfg: Any) -> list[ExpectedScore]:
 def class_names(dataset: Any, cfg: Any) -> tuple[str, ...]:
     """Name per label, the background first; numbers where the data set names no classes."""
     names = list(getattr(dataset, "categories", {}).values())
-    count = cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    count = num_classes(cfg)
     return ("__background", *(names or [f"class {label}" for label in range(1, count)]))
 
 
@@ -169,11 +168,12 @@ def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
     cfg = cfg.clone()
     cfg.defrost()
     _expected(cfg)  # complains now, not after the training
-    count = class_count(dataset)
-    if count is not None and "DATASETS.TRAIN" in given and _NUM_CLASSES not in given:
-        if cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES != count:
-            logger.info("%s is %d, as the training data have it", _NUM_CLASSES, count)
-        cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES = count
+    count, section = class_count(dataset), class_section(cfg)
+    key = f"MODEL.{section}.NUM_CLASSES"
+    if count is not None and "DATASETS.TRAIN" in given and key not in given:
+        if cfg.MODEL[section].NUM_CLASSES != count:
+            logger.info("%s is %d, as the training data have it", key, count)
+        cfg.MODEL[section].NUM_CLASSES = count
     check_num_classes(cfg, dataset)
     plan = plan_schedule(cfg, len(dataset), given=given)
     for note in plan.notes:
@@ -308,7 +308,7 @@ def make_detector(
         device=device,
         dtype=DTYPES[cfg.DTYPE],
         class_names=names,
-        only_proposes=cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON,
+        only_proposes=only_proposes(cfg),
     )
 
 

@@ -2,11 +2,13 @@
 
 Every entry is a builder or class called with the config (and the number of input channels, where
 the part has an input): ``BACKBONES`` as ``(cfg)``, all others as ``(cfg, in_channels)``;
-``RPN_HEADS`` as ``(cfg, in_channels, num_anchors)``.
+``RPN_HEADS`` as ``(cfg, in_channels, num_anchors)``, and ``META_ARCHITECTURES``, the whole
+detectors, as ``(cfg)``.
 """
 
 from maskrcnn_lib.utils.registry import Registry
 
+META_ARCHITECTURES = Registry("meta-architecture")
 BACKBONES = Registry("backbone")
 RPN_HEADS = Registry("RPN head")
 ROI_BOX_FEATURE_EXTRACTORS = Registry("box feature extractor")

@@ -163,6 +163,6 @@ def _check_values(index: int, target: BoxList, num_classes: int | None) -> None:
             which = int(bad.nonzero()[0])
             raise ValueError(
                 f"target {index}: label {int(labels[which])} of box {which} is not in 1.."
-                f"{num_classes - 1}; 0 is the background (MODEL.ROI_BOX_HEAD.NUM_CLASSES "
-                f"{num_classes} counts it)"
+                f"{num_classes - 1}; 0 is the background (the model's NUM_CLASSES, {num_classes}, "
+                "counts it)"
             )

@@ -88,10 +88,10 @@ def test_detectron_c4_keeps_the_last_stage_in_the_box_head():
 
 def test_detectron_momentum_and_classifier_are_ignored_and_strangers_are_named():
     imported = _convert(
-        _named("conv_rpn_w", "conv_rpn_w_momentum", "kps_score_w", "retnet_cls_pred_fpn3_w")
+        _named("conv_rpn_w", "conv_rpn_w_momentum", "kps_score_w", "retnet_cls_pred_fpn4_w")
     )
     assert imported.ignored == ["conv_rpn_w_momentum", "kps_score_w"]
-    assert imported.unmapped == ["retnet_cls_pred_fpn3_w"]
+    assert imported.unmapped == ["retnet_cls_pred_fpn4_w"]
     classifier = _convert(_named("conv1_w", "res2_0_branch2a_w", "fc1000_w", "pred_b"))
     assert classifier.ignored == ["fc1000_w", "pred_b"]
     assert sorted(classifier.tensors) == ["layer1.0.conv1.weight", "stem.conv1.weight"]

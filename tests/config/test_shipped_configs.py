@@ -21,7 +21,15 @@ _BENCHMARK = {
     ),
 }
 # maskrcnn-benchmark published figures of these, but no weights
-_WITHOUT_WEIGHTS = ("e2e_keypoint_rcnn_R_50_FPN_1x",)
+_WITHOUT_WEIGHTS = (
+    "e2e_keypoint_rcnn_R_50_FPN_1x",
+    "retinanet/retinanet_R-50-FPN_1x",
+    "retinanet/retinanet_R-50-FPN_1x_quick",
+    "retinanet/retinanet_R-50-FPN_P5_1x",
+    "retinanet/retinanet_R-101-FPN_1x",
+    "retinanet/retinanet_R-101-FPN_P5_1x",
+    "retinanet/retinanet_X_101_32x8d_FPN_1x",
+)
 _FPN = {
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 256,
     "MODEL.RPN.USE_FPN": True,
@@ -191,6 +199,123 @@ def test_torchvision_config_says_what_torchvision_builds(kind):
         assert (head.POOLER_RESOLUTION,) * 2 == pooler.output_size
         assert head.POOLER_SAMPLING_RATIO == pooler.sampling_ratio
         assert head.NUM_CLASSES == heads.keypoint_predictor.out_channels
+
+
+_RETINANET = {
+    "MODEL.RETINANET_ON": True,
+    "MODEL.RPN_ONLY": True,
+    "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 256,
+    "MODEL.RETINANET.STRADDLE_THRESH": -1,
+    "DATALOADER.SIZE_DIVISIBILITY": 32,
+    "SOLVER.WEIGHT_DECAY": 1e-4,
+    **_COCO_2014,
+}
+_EIGHT_IMAGES = (8, 0.005, (120000, 160000), 180000)
+_RETINANETS = {
+    # name: (body, initial weights, images, learning rate, steps, iterations, other keys)
+    "R-50-FPN_1x": ("R-50", "MSRA/R-50", *_EIGHT_IMAGES, {}),
+    "R-101-FPN_1x": ("R-101", "MSRA/R-101", *_EIGHT_IMAGES, {}),
+    "R-50-FPN_P5_1x": (
+        *("R-50", "MSRA/R-50", *_EIGHT_IMAGES),
+        {"MODEL.RETINANET.USE_C5": False},
+    ),
+    "R-101-FPN_P5_1x": (
+        *("R-101", "MSRA/R-101", *_EIGHT_IMAGES),
+        {"MODEL.RETINANET.USE_C5": False},
+    ),
+    "X_101_32x8d_FPN_1x": (
+        *("R-101", "FAIR/20171220/X-101-32x8d", 4, 0.0025, (240000, 320000), 360000),
+        _RESNEXT,
+    ),
+    "R-50-FPN_1x_quick": (
+        *("R-50", "MSRA/R-50", 4, 0.005, (3500,), 4000),
+        {
+            "INPUT.MIN_SIZE_TRAIN": (600,),
+            "INPUT.MAX_SIZE_TRAIN": 1000,
+            "INPUT.MIN_SIZE_TEST": 600,
+            "INPUT.MAX_SIZE_TEST": 1000,
+            "DATASETS.TRAIN": ("coco_2014_minival",),
+        },
+    ),
+}
+
+
+def _retinanet_changes(body, weights, images, rate, steps, iterations, others):
+    return _without_defaults(
+        {
+            **_RETINANET,
+            "MODEL.BACKBONE.CONV_BODY": f"{body}-FPN-RETINANET",
+            "MODEL.WEIGHT": f"catalog://ImageNetPretrained/{weights}",
+            "SOLVER.BASE_LR": rate,
+            "SOLVER.STEPS": steps,
+            "SOLVER.MAX_ITER": iterations,
+            "SOLVER.IMS_PER_BATCH": images,
+            "SOLVER.REFERENCE_BATCH": images,
+            **others,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", list(_RETINANETS))
+def test_retinanet_of_maskrcnn_benchmark_resolves_to_its_published_values(name):
+    assert _changes(f"retinanet/retinanet_{name}") == _retinanet_changes(*_RETINANETS[name])
+
+
+@pytest.mark.parametrize(
+    ("body", "conv_body", "weights", "others"),
+    [
+        ("R-50", "R-50", "MSRA/R-50", {}),
+        ("R-101", "R-101", "MSRA/R-101", {}),
+        ("X-101-32x8d", "R-101", "FAIR/20171220/X-101-32x8d", _RESNEXT),
+        (
+            *("X-101-64x4d", "R-101", "FBResNeXt/X-101-64x4d"),
+            _RESNEXT | {"MODEL.RESNETS.NUM_GROUPS": 64, "MODEL.RESNETS.WIDTH_PER_GROUP": 4},
+        ),
+    ],
+)
+@pytest.mark.parametrize("schedule", [1, 2])
+def test_retinanet_of_detectron_resolves_to_its_published_values(
+    body, conv_body, weights, others, schedule
+):
+    detectron = {
+        "MODEL.RETINANET.BBOX_REG_WEIGHTS": (1, 1, 1, 1),
+        "MODEL.RETINANET.NMS_TH": 0.5,
+    }
+    steps = (60000 * schedule, 80000 if schedule == 1 else 160000)
+    expected = _retinanet_changes(
+        *(conv_body, weights, 16, 0.01, steps, 90000 * schedule, detectron | others)
+    )
+    assert _changes(f"detectron/retinanet_{body}-FPN_{schedule}x") == expected
+
+
+@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"])
+def test_torchvision_config_says_which_retinanet_torchvision_builds(name):
+    from torchvision.models import detection
+
+    model = getattr(detection, name)(weights=None, weights_backbone=None)
+    config = get_cfg(f"torchvision/{name}")
+    keys, head = config.MODEL.RETINANET, model.head
+    assert config.MODEL.DIALECT == "torchvision"
+    assert config.INPUT.PIXEL_MEAN == model.transform.image_mean
+    assert config.INPUT.PIXEL_STD == model.transform.image_std
+    assert not config.INPUT.TO_BGR255
+    assert config.INPUT.MIN_SIZE_TEST == model.transform.min_size[-1]
+    assert config.INPUT.MAX_SIZE_TEST == model.transform.max_size
+    assert config.DATALOADER.SIZE_DIVISIBILITY == model.transform.size_divisible
+    assert keys.NUM_CLASSES == head.classification_head.num_classes
+    assert tuple(sizes[0] for sizes in model.anchor_generator.sizes) == keys.ANCHOR_SIZES
+    assert {keys.ASPECT_RATIOS} == set(model.anchor_generator.aspect_ratios)
+    assert keys.INFERENCE_TH == model.score_thresh
+    assert keys.NMS_TH == model.nms_thresh
+    assert keys.PRE_NMS_TOP_N == model.topk_candidates
+    assert config.TEST.DETECTIONS_PER_IMG == model.detections_per_img
+    matcher = model.proposal_matcher
+    assert keys.FG_IOU_THRESHOLD == matcher.high_threshold
+    assert keys.BG_IOU_THRESHOLD == matcher.low_threshold
+    assert keys.BBOX_REG_WEIGHTS == head.regression_head.box_coder.weights
+    losses = {"l1": ("smooth_l1", 0), "giou": ("giou", 0)}
+    assert losses[head.regression_head._loss_type] == (keys.BBOX_REG_LOSS, keys.BBOX_REG_BETA)
+    assert keys.USE_C5 == (not model.backbone.fpn.extra_blocks.use_P5)
 
 
 @pytest.mark.parametrize("kind", ["faster", "mask"])

@@ -1,7 +1,7 @@
 """What all importers share: the result they hand over, and renaming by exact patterns."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,9 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 BOX_PREDICTOR = "roi_heads.box.predictor."
 _PERSON_NAMES = (BACKGROUND, COCO_CLASSES[0])
 _PERSON_KEYPOINTS = 17
+DENSE_LOGITS = "rpn.head.cls_logits"
+DENSE_OFFSETS = "rpn.head.bbox_pred"
+_DENSE_TOWER = "rpn.head.cls_tower."
 NORM_STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -98,7 +101,7 @@ def _native_name(
 def coco_names_for(
     tensors: dict[str, Tensor], names: tuple[str, ...] | None = None
 ) -> tuple[str, ...] | None:
-    """The COCO names of a box classifier that has as many rows as COCO models; else None.
+    """The COCO names of a classifier that has as many classes as COCO models; else None.
 
     A model of one class and a person's keypoints finds persons.
 
@@ -106,13 +109,11 @@ def coco_names_for(
         tensors: weights in native names.
         names: one per label of models of all classes; by default of those with 80 classes.
     """
-    weight = tensors.get(BOX_PREDICTOR + "cls_score.weight")
-    if weight is None:
-        return None
-    if len(weight) == len(_PERSON_NAMES) and _gives_person_keypoints(tensors):
+    count = class_count(tensors)
+    if count == len(_PERSON_NAMES) and _gives_person_keypoints(tensors):
         return _PERSON_NAMES
     names = names or coco_class_names()
-    return names if len(weight) == len(names) else None
+    return names if count == len(names) else None
 
 
 def _gives_person_keypoints(tensors: dict[str, Tensor]) -> bool:
@@ -120,6 +121,27 @@ def _gives_person_keypoints(tensors: dict[str, Tensor]) -> bool:
     prefix = "roi_heads.keypoint.predictor.kps_score_lowres."
     biases = (tensors.get(prefix + name) for name in ("bias", "pwl.conv.bias"))
     return any(bias is not None and len(bias) == _PERSON_KEYPOINTS for bias in biases)
+
+
+def class_count(tensors: Mapping[str, Tensor]) -> int | None:
+    """Classes with the background of native weights; None where they have no classifier."""
+    weight = tensors.get(BOX_PREDICTOR + "cls_score.weight")
+    if weight is not None:
+        return len(weight)
+    logits = tensors.get(f"{DENSE_LOGITS}.weight")
+    if logits is None or not is_dense(tensors):
+        return None
+    return len(logits) // anchors_per_position(tensors) + 1
+
+
+def is_dense(tensors: Iterable[str]) -> bool:
+    """Whether native weights are of a one-stage detector, whose ``rpn.head`` tells classes."""
+    return any(name.startswith(_DENSE_TOWER) for name in tensors)
+
+
+def anchors_per_position(tensors: Mapping[str, Tensor]) -> int:
+    """Number of anchors that the native ``rpn.head`` answers for at each position."""
+    return len(tensors[f"{DENSE_OFFSETS}.bias"]) // 4
 
 
 def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +167,7 @@ def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_ratio_major(tensors: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
-    """Reorders the anchors of the RPN's output channels.
+    """Reorders the anchors of the output channels of an RPN, or of a one-stage detector.
 
     Args:
         tensors: weights in native names.
@@ -153,9 +175,10 @@ def to_ratio_major(tensors: dict[str, Tensor], order: Sequence[int]) -> dict[str
     """
     permuted = dict(tensors)
     index = torch.as_tensor(order)
-    for layer, values in (("cls_logits", 1), ("bbox_pred", 4)):
+    classes = (class_count(tensors) or 2) - 1 if is_dense(tensors) else 1
+    for layer, values in ((DENSE_LOGITS, classes), (DENSE_OFFSETS, 4)):
         for suffix in ("weight", "bias"):
-            name = f"rpn.head.{layer}.{suffix}"
+            name = f"{layer}.{suffix}"
             if name in permuted:
                 value = permuted[name]
                 if len(value) != values * len(index):

@@ -1,6 +1,8 @@
 """Detectron's pickles of Caffe2 blobs: detection models and ImageNet classifiers.
 
-Layouts and class order equal ours: background first, anchors ratio-major, BGR input. Its affine
+Layouts and class order equal ours: background first, anchors ratio-major (but RetinaNet's, which
+are reordered), BGR input. RetinaNet's offsets are not weighted there, so that its config has
+``MODEL.RETINANET.BBOX_REG_WEIGHTS`` (1, 1, 1, 1). Its affine
 channel layers are our frozen norm layers with mean 0 and variance 1. A blob ``_[mask]_x`` holds the
 mask head's own copy of ``x``.
 """
@@ -13,10 +15,14 @@ from torch import Tensor
 
 from maskrcnn_lib.checkpoint.importers.base import (
     BOX_PREDICTOR,
+    DENSE_LOGITS,
+    DENSE_OFFSETS,
     ImportedWeights,
     Rule,
     coco_names_for,
+    is_dense,
     rename,
+    to_ratio_major,
 )
 
 FORMAT = "caffe2"
@@ -43,7 +49,14 @@ _HEADS: tuple[tuple[str, str], ...] = (
     ("(conv5_mask|mask_fcn_logits)", r"roi_heads.mask.predictor.\1"),
     (r"(conv_fcn\d+)", r"roi_heads.keypoint.feature_extractor.\1"),
     ("kps_score_lowres", "roi_heads.keypoint.predictor.kps_score_lowres"),
+    ("fpn_([67])", r"backbone.fpn.top_blocks.p\1"),
+    ("retnet_cls_pred_fpn3", DENSE_LOGITS),
+    ("retnet_bbox_pred_fpn3", DENSE_OFFSETS),
 )
+
+# RetinaNet's anchors: Detectron goes through 3 octaves, and in each through the ratios 1, 2, 0.5;
+# ours through the ratios 0.5, 1, 2, and for each through the octaves.
+_RETINANET_ORDER = [3 * octave + ratio for ratio in (2, 0, 1) for octave in range(3)]
 
 # ImageNet files carry their classifier (X-101 calls it "pred") and biases of the convolutions that
 # are zero; keypoint files a fixed bilinear kernel.
@@ -65,6 +78,8 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         name for name in tensors if _CONV_BIAS.fullmatch(name) and not tensors[name].any()
     )
     renamed = rename(tensors, _rules(tensors, body_only=body_only), (*_IGNORED, *zero_biases))
+    if is_dense(renamed.tensors):
+        renamed.tensors.update(to_ratio_major(renamed.tensors, _RETINANET_ORDER))
     with_statistics = any(name.endswith("running_var") for name in renamed.tensors)
     with_group_norm = any("_gn_" in name for name in tensors)
     if not with_statistics and not with_group_norm:
@@ -117,6 +132,13 @@ def _rules(tensors: Collection[str], *, body_only: bool) -> list[Rule]:
             ),
         ),
     ]
+    rules.append(
+        (
+            # Convolutions and ReLUs alternate in our towers.
+            r"retnet_(cls|bbox)_conv_n(\d)_fpn3_([wb])",
+            lambda match: f"rpn.head.{match[1]}_tower.{2 * int(match[2])}.{_PARAMETER[match[3]]}",
+        )
+    )
     for blob, native in _HEADS:
         rules += [(f"{blob}_w", f"{native}.weight"), (f"{blob}_b", f"{native}.bias")]
     return rules

@@ -1,4 +1,4 @@
-"""detectron2's R-CNN checkpoints (C4 and FPN), and its ImageNet classifiers.
+"""detectron2's R-CNN (C4 and FPN) and RetinaNet checkpoints, and its ImageNet classifiers.
 
 The background is the last class there, mask channels and box deltas have none, and the anchors of
 one feature map are ordered by size first; all of this is brought into the native order.
@@ -12,10 +12,14 @@ from torch import Tensor
 
 from maskrcnn_lib.checkpoint.importers.base import (
     BOX_PREDICTOR,
+    DENSE_LOGITS,
+    DENSE_OFFSETS,
     ImportedWeights,
     Rule,
+    anchors_per_position,
     background_first,
     coco_names_for,
+    is_dense,
     rename,
     to_ratio_major,
 )
@@ -25,14 +29,17 @@ FORMAT = "detectron2"
 # Pixel statistics come from the configuration, anchors are made from it; the classifier is unused.
 IGNORED = (
     r"pixel_(?:mean|std)",
-    r"proposal_generator\.anchor_generator\.cell_anchors\.\d+",
+    r"(?:proposal_generator\.)?anchor_generator\.cell_anchors\.\d+",
     r"(?:stem\.)?fc\.(?:weight|bias)",
 )
 
 _EPS = 1e-5
 CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
+_DENSE_CELL_ANCHORS = "anchor_generator.cell_anchors.0"
 # Anchors at one position of the C4 models: 5 sizes, each in 3 aspect ratios.
 _C4_SIZES, _C4_RATIOS = 5, 3
+# And of RetinaNet: 3 sizes.
+_RETINANET_SIZES = 3
 
 _PARAMETER = "(?P<parameter>weight|bias|running_mean|running_var|num_batches_tracked)"
 _BLOCK = (
@@ -55,6 +62,10 @@ _HEADS: tuple[tuple[str, str], ...] = (
         r"roi_heads\.keypoint_head\.score_lowres",
         "roi_heads.keypoint.predictor.kps_score_lowres",
     ),
+    (r"head\.(cls|bbox)_subnet\.(\d+)", r"rpn.head.\1_tower.\2"),
+    (r"head\.cls_score", DENSE_LOGITS),
+    (r"head\.bbox_pred", DENSE_OFFSETS),
+    (r"backbone\.top_block\.(p[67])", r"backbone.fpn.top_blocks.\1"),
 )
 
 
@@ -71,12 +82,15 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     Raises:
         ValueError: the order of the RPN's anchors cannot be known.
     """
-    body_only = not any(name.startswith(("proposal_generator.", "roi_heads.")) for name in tensors)
+    heads = ("proposal_generator.", "roi_heads.", "head.")
+    body_only = not any(name.startswith(heads) for name in tensors)
     renamed = rename(tensors, _rules("" if body_only else "backbone.body."), IGNORED)
     native = background_first(renamed.tensors)
     return ImportedWeights(
         format=FORMAT,
-        tensors=anchors_ratio_major(native, tensors.get(CELL_ANCHORS)),
+        tensors=anchors_ratio_major(
+            native, tensors.get(CELL_ANCHORS, tensors.get(_DENSE_CELL_ANCHORS))
+        ),
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
         norm_eps=_EPS,
@@ -123,21 +137,22 @@ def anchors_ratio_major(
     Args:
         tensors: weights in native names.
         cell_anchors: (A, 4) xyxy anchors of one position where the file has stored them; else the
-            layout of the C4 models is taken for 15 anchors, and one size per level for 3.
+            layout of the C4 models is taken for 15 anchors, one size per level for 3, and that of
+            RetinaNet for its 9.
 
     Raises:
         ValueError: there are other anchors than these and they are not stored.
     """
-    logits = tensors.get("rpn.head.cls_logits.bias")
-    if logits is None:
+    if f"{DENSE_OFFSETS}.bias" not in tensors:
         return tensors
-    count = len(logits)
+    count = anchors_per_position(tensors)
     if cell_anchors is not None:
         return to_ratio_major(tensors, ratio_major_order(cell_anchors))
     if count == _C4_RATIOS:
         return tensors
-    if count == _C4_SIZES * _C4_RATIOS:
-        order = torch.arange(count).view(_C4_SIZES, _C4_RATIOS).T.flatten()
+    sizes = _RETINANET_SIZES if is_dense(tensors) else _C4_SIZES
+    if count == sizes * _C4_RATIOS:
+        order = torch.arange(count).view(sizes, _C4_RATIOS).T.flatten()
         return to_ratio_major(tensors, order.tolist())
     raise ValueError(
         f"the RPN has {count} anchors per position and the file does not say in which order: add "

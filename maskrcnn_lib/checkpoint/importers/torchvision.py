@@ -1,4 +1,4 @@
-"""torchvision's Faster, Mask and Keypoint R-CNN with ResNet-FPN, and its ResNet classifiers.
+"""torchvision's detection models with ResNet-FPN, and its ResNet classifiers.
 
 Labels are COCO category ids, so that the COCO models have 91 classes with the background first, as
 ours. Files written before torchvision 0.13 name some layers otherwise; both are read.
@@ -9,6 +9,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from maskrcnn_lib.checkpoint.class_names import coco_category_names
+from maskrcnn_lib.checkpoint.importers import torchvision_retinanet
 from maskrcnn_lib.checkpoint.importers.base import (
     BOX_PREDICTOR,
     ImportedWeights,
@@ -71,6 +72,7 @@ _RULES: list[Rule] = [
 ]
 
 _EPS = 1e-5
+_OLD_NAMES = ("rpn.head.conv.weight", torchvision_retinanet.OLD_NAME)
 _MARKERS = ("backbone.fpn.inner_blocks.", "roi_heads.box_head.", "backbone.body.conv1.")
 
 
@@ -91,14 +93,17 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     sets it to 0 for the COCO weights of that time, whose files keep the old layer names; so the old
     names mean 0 here.
     """
-    renamed = rename(tensors, _RULES)
+    rules = torchvision_retinanet.rules(tensors) + _RULES
+    renamed = rename(tensors, rules)
+    native = torchvision_retinanet.without_background(renamed.tensors)
+    old = any(name in tensors for name in _OLD_NAMES)
     return ImportedWeights(
         format=FORMAT,
-        tensors=renamed.tensors,
+        tensors=native,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
-        norm_eps=0.0 if "rpn.head.conv.weight" in tensors else _EPS,
-        class_names=coco_names_for(renamed.tensors, coco_category_names()),
+        norm_eps=0.0 if old else _EPS,
+        class_names=coco_names_for(native, coco_category_names()),
         dialect=FORMAT,
     )
 

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_lib.config.architecture import class_section, only_proposes
 from maskrcnn_lib.config.node import CfgNode
 from maskrcnn_lib.config.paths_catalog import load_dataset_catalog
 from maskrcnn_lib.data.datasets.cityscapes import CityScapesDataset
@@ -133,10 +134,9 @@ def check_num_classes(cfg: CfgNode, dataset: Any) -> None:
     Raises:
         ValueError: they disagree; the message says both numbers.
     """
-    head = "RETINANET" if cfg.MODEL.RETINANET_ON else "ROI_BOX_HEAD"
+    head = class_section(cfg)
     stated, count = cfg.MODEL[head].NUM_CLASSES, class_count(dataset)
-    only_proposals = cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON
-    if count is not None and stated != count and not only_proposals:
+    if count is not None and stated != count and not only_proposes(cfg):
         names = list(dataset.categories.values())
         more = ", ..." if len(names) > _SHOWN_NAMES else ""
         raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.modeling.backbone.fbnetv3 import ARCHITECTURES, FBNetV3Body
-from maskrcnn_lib.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from maskrcnn_lib.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from maskrcnn_lib.modeling.backbone.resnet import RESNET_BLOCKS, ResNet, ResNetHead
 from maskrcnn_lib.modeling.make_layers import NormFactory
 from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
@@ -93,19 +93,27 @@ def _build_resnet(cfg: "CfgNode", *, depth: int, stages: int) -> Backbone:
     return Backbone(body, out_channels=body.out_channels[-1])
 
 
-def _build_resnet_fpn(cfg: "CfgNode", *, depth: int) -> Backbone:
+def _build_resnet_fpn(cfg: "CfgNode", *, depth: int, retinanet: bool = False) -> Backbone:
+    stages = (2, 3, 4) if retinanet else (1, 2, 3, 4)
     body = ResNet(
         RESNET_BLOCKS[depth],
-        (1, 2, 3, 4),
+        stages,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
         **_resnet_options(cfg),
     )
+    channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
+    top_block: nn.Module = LastLevelMaxPool()
+    if retinanet:
+        from_body = cfg.MODEL.RETINANET.USE_C5
+        p6_channels = body.out_channels[-1] if from_body else channels
+        top_block = LastLevelP6P7(p6_channels, channels, from_body=from_body)
     fpn = FPN(
         body.out_channels,
-        cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS,
+        channels,
         norm=group_norm_factory(cfg) if cfg.MODEL.FPN.USE_GN else None,
         relu=cfg.MODEL.FPN.USE_RELU,
-        top_block=LastLevelMaxPool(),
+        top_block=top_block,
+        first_stage=stages[0],
     )
     return Backbone(body, fpn, out_channels=fpn.out_channels)
 
@@ -128,6 +136,8 @@ _BUILDERS: dict[str, Callable[["CfgNode"], Backbone]] = {
     "R-50-FPN": partial(_build_resnet_fpn, depth=50),
     "R-101-FPN": partial(_build_resnet_fpn, depth=101),
     "R-152-FPN": partial(_build_resnet_fpn, depth=152),
+    "R-50-FPN-RETINANET": partial(_build_resnet_fpn, depth=50, retinanet=True),
+    "R-101-FPN-RETINANET": partial(_build_resnet_fpn, depth=101, retinanet=True),
     **{name: partial(_build_fbnetv3, name=name) for name in ARCHITECTURES},
 }
 for _name, _builder in _BUILDERS.items():

@@ -3,8 +3,12 @@
 from torch import nn
 from yacs.config import CfgNode
 
+from maskrcnn_lib.config.architecture import architecture
 from maskrcnn_lib.modeling.backbone import build_backbone
+from maskrcnn_lib.modeling.dense.retinanet import build_retinanet
 from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_lib.modeling.detector.one_stage import OneStageDetector
+from maskrcnn_lib.modeling.registry import META_ARCHITECTURES
 from maskrcnn_lib.modeling.roi_heads.roi_heads import build_roi_heads
 from maskrcnn_lib.modeling.rpn.rpn import build_rpn
 
@@ -13,15 +17,26 @@ def build_detection_model(cfg: CfgNode) -> nn.Module:
     """Builds the model that the config describes, with random weights, on the CPU.
 
     Raises:
-        ValueError: ``MODEL.META_ARCHITECTURE`` or an option is not available.
-        KeyError: a part that the config names is not registered.
+        ValueError: an option is not available.
+        KeyError: ``MODEL.META_ARCHITECTURE`` or a part that the config names is not registered.
     """
-    name = cfg.MODEL.META_ARCHITECTURE
-    if name != "GeneralizedRCNN":
-        raise ValueError(f"MODEL.META_ARCHITECTURE {name!r} is unknown; use 'GeneralizedRCNN'")
+    return META_ARCHITECTURES[architecture(cfg)](cfg)
+
+
+@META_ARCHITECTURES.register("GeneralizedRCNN")
+def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
+    """Faster and Mask R-CNN, and the region proposal network alone."""
     backbone = build_backbone(cfg)
     rpn = build_rpn(cfg, backbone.out_channels)
     roi_heads = None if cfg.MODEL.RPN_ONLY else build_roi_heads(cfg, backbone.out_channels)
     return GeneralizedRCNN(
         backbone, rpn, roi_heads, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY
     )
+
+
+@META_ARCHITECTURES.register("RetinaNet")
+def build_retinanet_detector(cfg: CfgNode) -> OneStageDetector:
+    """RetinaNet; its backbone is one of those named ``...-FPN-RETINANET``."""
+    backbone = build_backbone(cfg)
+    head = build_retinanet(cfg, backbone.out_channels)
+    return OneStageDetector(backbone, head, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY)

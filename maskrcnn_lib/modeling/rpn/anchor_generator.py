@@ -221,6 +221,15 @@ def remembered(cache: OrderedDict[tuple, Made], key: tuple, make: Callable[[], M
     return value
 
 
+def flatten_anchors(head_output: Tensor, values: int) -> Tensor:
+    """What a head says, in the anchors' order: (N, A * values, H, W) -> (N, H * W * A, values).
+
+    A view where the memory is channels_last.
+    """
+    count = len(head_output)
+    return head_output.permute(0, 2, 3, 1).reshape(count, -1, values)
+
+
 def build_anchor_generator(cfg: CfgNode) -> AnchorGenerator:
     """The anchor generator that ``MODEL.RPN`` and the dialect describe."""
     rpn = cfg.MODEL.RPN

@@ -22,6 +22,7 @@ from maskrcnn_lib.modeling.outputs import Proposals
 from maskrcnn_lib.modeling.rpn.anchor_generator import (
     AnchorGenerator,
     build_anchor_generator,
+    flatten_anchors,
     remembered,
 )
 from maskrcnn_lib.modeling.rpn.inference import limit_batch, select_proposals
@@ -221,8 +222,8 @@ class RPNModule(nn.Module):
         shapes = tuple((feature.shape[-2], feature.shape[-1]) for feature in features)
         return Predictions(
             self.anchor_generator(shapes, (padded_height, padded_width), device),
-            [_flatten_anchors(level, 1).squeeze(-1) for level in objectness],
-            [_flatten_anchors(level, 4) for level in offsets],
+            [flatten_anchors(level, 1).squeeze(-1) for level in objectness],
+            [flatten_anchors(level, 4) for level in offsets],
             shapes,
             torch.tensor(images.image_sizes).to(device, non_blocking=True),
         )
@@ -250,12 +251,6 @@ def _at(predictions: Predictions, anchors: Tensor) -> tuple[Tensor, Tensor]:
     return logits, torch.cat(predictions.offsets, dim=1).gather(1, chosen)
 
 
-def _flatten_anchors(head_output: Tensor, values: int) -> Tensor:
-    """(N, A * values, H, W) -> (N, H * W * A, values); a view where the memory is channels_last."""
-    count = len(head_output)
-    return head_output.permute(0, 2, 3, 1).reshape(count, -1, values)
-
-
 @registry.RPN_HEADS.register("SingleConvRPNHead")
 def build_single_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> RPNHead:
     """The head of Faster R-CNN."""
@@ -280,10 +275,6 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
         cfg: the whole config.
         in_channels: channels of the backbone's feature maps.
     """
-    if cfg.MODEL.RETINANET_ON:
-        raise ValueError(
-            "MODEL.RETINANET_ON: RetinaNet is not available in this version; set it to False"
-        )
     settings = cfg.MODEL.RPN
     anchor_generator = build_anchor_generator(cfg)
     per_location = set(anchor_generator.num_anchors_per_location())

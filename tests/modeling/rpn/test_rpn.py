@@ -6,7 +6,7 @@ import torch
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.rpn import rpn as rpn_module
+from maskrcnn_lib.modeling.rpn.anchor_generator import flatten_anchors
 from maskrcnn_lib.modeling.rpn.inference import select_proposals
 
 CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
@@ -135,15 +135,8 @@ def test_every_head_gives_one_logit_and_four_offsets_per_anchor(name, in_channel
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_head_outputs_are_flattened_by_row_column_anchor(memory_format):
     output = torch.arange(2 * 6 * 2 * 3.0).view(2, 6, 2, 3).contiguous(memory_format=memory_format)
-    flat = rpn_module._flatten_anchors(output, 2)  # 3 anchors of 2 values
+    flat = flatten_anchors(output, 2)  # 3 anchors of 2 values
     assert flat.shape == (2, 18, 2)
     row, column, anchor = 1, 2, 1
     index = (row * 3 + column) * 3 + anchor
     torch.testing.assert_close(flat[1, index], output[1, 2 * anchor : 2 * anchor + 2, row, column])
-
-
-def test_retinanet_is_refused_with_a_reason():
-    cfg = get_cfg("torchvision/fasterrcnn_resnet50_fpn")
-    cfg.MODEL.RETINANET_ON = True
-    with pytest.raises(ValueError, match="RetinaNet is not available"):
-        rpn_module.build_rpn(cfg, 256)

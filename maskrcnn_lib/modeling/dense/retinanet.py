@@ -1,0 +1,77 @@
+"""RetinaNet from a config (Lin et al. 2017, Focal Loss for Dense Object Detection,
+arXiv:1708.02002)."""
+
+from collections.abc import Sequence
+
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.dense.detector import DenseHead, DetectionLimits
+from maskrcnn_lib.modeling.dense.head import RetinaNetHead
+from maskrcnn_lib.modeling.dense.loss import DenseLearning
+from maskrcnn_lib.modeling.matcher import Matcher
+from maskrcnn_lib.modeling.norms import group_norm_factory
+from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator
+
+
+def octave_sizes(
+    sizes: Sequence[float], octave: float, scales: int, *, whole_pixels: bool = False
+) -> list[tuple[float, ...]]:
+    """Anchor sizes of each level: its own, and those that divide the octave above it evenly.
+
+    Args:
+        sizes: of each level.
+        octave: ratio between the sizes of neighbouring levels.
+        scales: sizes per level.
+        whole_pixels: fractions are cut off, as torchvision does.
+    """
+    made = [[size * octave ** (scale / scales) for scale in range(scales)] for size in sizes]
+    return [tuple(int(size) if whole_pixels else size for size in level) for level in made]
+
+
+def build_retinanet(cfg: CfgNode, in_channels: int) -> nn.Module:
+    """The head that ``MODEL.RETINANET`` describes.
+
+    Args:
+        cfg: the whole config.
+        in_channels: channels of the backbone's feature maps.
+    """
+    keys, dialect = cfg.MODEL.RETINANET, get_dialect(cfg.MODEL.DIALECT)
+    sizes = octave_sizes(
+        keys.ANCHOR_SIZES,
+        keys.OCTAVE,
+        keys.SCALES_PER_OCTAVE,
+        whole_pixels=dialect.whole_anchor_sizes,
+    )
+    head = RetinaNetHead(
+        in_channels,
+        keys.SCALES_PER_OCTAVE * len(keys.ASPECT_RATIOS),
+        keys.NUM_CLASSES - 1,
+        num_convs=keys.NUM_CONVS,
+        prior=keys.PRIOR_PROB,
+        norm=group_norm_factory(cfg) if keys.USE_GN else None,
+    )
+    return DenseHead(
+        head,
+        AnchorGenerator(
+            sizes, keys.ASPECT_RATIOS, strides=keys.ANCHOR_STRIDES, style=dialect.anchors
+        ),
+        num_classes=keys.NUM_CLASSES,
+        matcher=Matcher(
+            keys.FG_IOU_THRESHOLD, keys.BG_IOU_THRESHOLD, allow_low_quality_matches=True
+        ),
+        learning=DenseLearning(
+            gamma=keys.LOSS_GAMMA,
+            alpha=keys.LOSS_ALPHA,
+            box_loss=keys.BBOX_REG_LOSS,
+            beta=keys.BBOX_REG_BETA,
+            box_divisor=keys.BBOX_REG_WEIGHT,
+            normaliser=dialect.dense_normaliser,
+        ),
+        limits=DetectionLimits(
+            keys.PRE_NMS_TOP_N, keys.INFERENCE_TH, keys.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
+        ),
+        box_coder=BoxCoder(keys.BBOX_REG_WEIGHTS),
+    )
