@@ -9,14 +9,15 @@ come from memory.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from timing import alternate
 
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.data.image_io import find_images, read_image
@@ -68,16 +69,14 @@ def _rows(min_size: int) -> dict[str, Callable[[Path], object]]:
 def measure(paths: list[Path], min_size: int, rounds: int) -> dict[str, float]:
     """Median over the rounds of the milliseconds of CPU time per image, by row."""
     rows = _rows(min_size)
-    for run in rows.values():
-        run(paths[0])
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for _ in range(rounds):
-        for name, run in rows.items():
-            started = time.process_time()
-            for path in paths:
-                run(path)
-            seconds[name].append(time.process_time() - started)
-    return {name: statistics.median(times) / len(paths) * 1e3 for name, times in seconds.items()}
+
+    def through_all(run: Callable[[Path], object]) -> None:
+        for path in paths:
+            run(path)
+
+    calls = [partial(through_all, run) for run in rows.values()]
+    seconds = alternate(calls, rounds, time.process_time)
+    return {name: taken / len(paths) * 1e3 for name, taken in zip(rows, seconds, strict=True)}
 
 
 def main() -> None:

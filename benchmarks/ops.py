@@ -10,7 +10,6 @@ many threads with ours on one, by elapsed time.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from timing import Clock, alternate
 from torch.nn import functional as F
 
 from maskrcnn_lib import layers
@@ -282,25 +282,10 @@ def on_threads(row: Row, threads: int) -> Row:
     return Row(row.name, partial(run, threads), partial(run, 1))
 
 
-def compare(row: Row, rounds: int, clock: Callable[[], float]) -> tuple[float, float]:
+def compare(row: Row, rounds: int, clock: Clock) -> tuple[float, float]:
     """Median milliseconds of ours and of the peer."""
-
-    def measure(candidate: Callable[[], object], calls: int) -> float:
-        started = clock()
-        for _ in range(calls):
-            candidate()
-        return clock() - started
-
-    candidates = (row.ours, row.peer)
-    for candidate in candidates:
-        candidate()
-    calls = [1 + int(SHORTEST / max(measure(candidate, 1), 1e-6)) for candidate in candidates]
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for candidate, count, taken in zip(candidates, calls, times, strict=True):
-            taken.append(measure(candidate, count) / count)
-    ours, peer = (statistics.median(taken) * 1e3 for taken in times)
-    return ours, peer
+    ours, peer = alternate((row.ours, row.peer), rounds, clock, shortest=SHORTEST)
+    return ours * 1e3, peer * 1e3
 
 
 def main() -> None:
