@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from maskrcnn_lib.structures.image_list import to_image_list
+from maskrcnn_lib.structures.keypoint import Keypoints
 
-LOSSES = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
+BOX_LOSSES = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
+LOSSES = BOX_LOSSES | {"loss_mask"}
+THREE_POINTS = {"MODEL__ROI_KEYPOINT_HEAD__NUM_CLASSES": 3}
 
 
 def train(model, images, targets, *, steps, lr):
@@ -20,6 +23,15 @@ def train(model, images, targets, *, steps, lr):
         optimizer.step()
         history.append({name: value.item() for name, value in losses.items()})
     return history
+
+
+def with_middles(target):
+    """The target with three keypoints for each object, all in the middle of its box."""
+    target = target[:]
+    places = (target.bbox[:, :2] + target.bbox[:, 2:]) / 2
+    points = torch.cat((places, torch.ones(len(target), 1)), dim=1)
+    target.add_field("keypoints", Keypoints(points[:, None].expand(-1, 3, -1), target.size))
+    return target
 
 
 def test_all_losses_fall_on_two_images(make_tiny_model, toy_batch):
@@ -39,6 +51,11 @@ def test_all_losses_fall_on_two_images(make_tiny_model, toy_batch):
         ("e2e_mask_rcnn_R_50_FPN_1x", {"MODEL__RPN__FPN_POST_NMS_PER_BATCH": True}),
         ("e2e_faster_rcnn_R_50_FPN_1x", {}),
         ("e2e_mask_rcnn_R_50_C4_1x", {"MODEL__RESNETS__BACKBONE_OUT_CHANNELS": 64}),
+        (
+            "e2e_keypoint_rcnn_R_50_FPN_1x",
+            {"MODEL__ROI_KEYPOINT_HEAD__CONV_LAYERS": [16], **THREE_POINTS},
+        ),
+        ("d2go/keypoint_rcnn_fbnetv3a_dsmask_C4", {"MODEL__NORM": "batch", **THREE_POINTS}),
         ("torchvision/maskrcnn_resnet50_fpn", {}),
         ("d2go/mask_rcnn_fbnetv3a_C4", {"MODEL__NORM": "batch"}),
         (
@@ -64,15 +81,21 @@ def test_every_parameter_gets_a_finite_gradient(
     images, targets = toy_batch
     empty = make_target([], [])
     targets = {"both": targets, "one": [empty, targets[1]], "none": [empty, empty]}[objects]
+    targets = [with_middles(target) for target in targets]
     losses = model(images, targets)
-    assert set(losses) == LOSSES - (set() if "mask" in name else {"loss_mask"})
+    expected = set(BOX_LOSSES)
+    if "maskrcnn" in name.replace("_", ""):
+        expected.add("loss_mask")
+    if "keypoint" in name:
+        expected.add("loss_kp")
+    assert set(losses) == expected
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for parameter_name, value in model.named_parameters():
         assert value.grad is not None, parameter_name
         assert value.grad.isfinite().all(), parameter_name
     if objects == "none":
-        for loss in LOSSES & set(losses) - {"loss_objectness", "loss_classifier"}:
+        for loss in set(losses) - {"loss_objectness", "loss_classifier"}:
             assert losses[loss] == 0
     for buffer_name, buffer in model.named_buffers():
         assert buffer.isfinite().all(), buffer_name

@@ -14,22 +14,38 @@ from maskrcnn_lib.modeling.roi_heads import regions
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.flat_polygons import FlatPolygons
 from maskrcnn_lib.structures.image_list import ImageList
+from maskrcnn_lib.structures.keypoint import Keypoints
 
 CONFIGS = [
     "e2e_mask_rcnn_R_50_FPN_1x",
     "e2e_mask_rcnn_R_50_C4_1x",
+    "e2e_keypoint_rcnn_R_50_FPN_1x",
     "d2go/mask_rcnn_fbnetv3a_C4",
 ]
-OVERRIDES = {"MODEL__RESNETS__BACKBONE_OUT_CHANNELS": 64, "MODEL__NORM": "frozen"}
+POINTS = 2
+OVERRIDES = {
+    "MODEL__RESNETS__BACKBONE_OUT_CHANNELS": 64,
+    "MODEL__NORM": "frozen",
+    "MODEL__ROI_KEYPOINT_HEAD__CONV_LAYERS": [8],
+    "MODEL__ROI_KEYPOINT_HEAD__NUM_CLASSES": POINTS,
+}
+
+
+def with_corners(target):
+    """The target with two corners of each box as keypoints."""
+    target = target[:]
+    points = torch.cat((target.bbox.view(-1, POINTS, 2), torch.ones(len(target), POINTS, 1)), dim=2)
+    target.add_field("keypoints", Keypoints(points, target.size))
+    return target
 
 
 @pytest.mark.parametrize("per_batch", [False, True])
-@pytest.mark.parametrize("name", CONFIGS[:2])
+@pytest.mark.parametrize("name", CONFIGS[:3])
 def test_fixed_sizes_give_the_losses_and_gradients_of_exact_ones(
     monkeypatch, make_tiny_model, toy_batch, make_target, name, per_batch
 ):
     images, targets = toy_batch
-    targets = [targets[0], make_target([], [])]
+    targets = [with_corners(targets[0]), with_corners(make_target([], []))]
 
     def train():
         model = make_tiny_model(name, MODEL__RPN__FPN_POST_NMS_PER_BATCH=per_batch, **OVERRIDES)
@@ -75,6 +91,7 @@ def test_the_losses_of_a_gpu_never_wait_for_it(monkeypatch, make_tiny_model, nam
             torch.empty(2, 5, dtype=torch.bool),
             torch.empty(2, **integers),
             packed_masks=masks,
+            keypoints=torch.empty(2, 5, POINTS, 3),
         )
         features = model.backbone(images.tensors)
         proposals, losses = model.rpn.learn(images, features, targets)
