@@ -244,35 +244,11 @@ class DetectronCheckpointer(Checkpointer):
 
     Args:
         cfg: the resolved configuration; its text is stored in every checkpoint.
+        model, *args, **kwargs: as for :class:`Checkpointer`.
     """
 
-    def __init__(
-        self,
-        cfg: _Config,
-        model: nn.Module,
-        optimizer: Stateful | None = None,
-        scheduler: Stateful | None = None,
-        save_dir: str | Path = "",
-        save_to_disk: bool | None = None,
-        logger: logging.Logger | None = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        scaler: Stateful | None = None,
-        average: Average | None = None,
-        keep: int = 0,
-    ) -> None:
-        super().__init__(
-            model,
-            optimizer,
-            scheduler,
-            save_dir,
-            save_to_disk,
-            logger,
-            class_names=class_names,
-            scaler=scaler,
-            average=average,
-            keep=keep,
-        )
+    def __init__(self, cfg: _Config, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        super().__init__(model, *args, **kwargs)
         self.config_text = cfg.dump()
 
     def _resolve(self, f: str | Path) -> Path:

@@ -6,7 +6,31 @@ differently at the edges stands here and nowhere else; ``MODEL.DIALECT`` names t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PasteRule:
+    """How the probabilities of a mask become pixels of the image.
+
+    Attributes:
+        aligned: the argument of ``layers.paste_masks`` and ``layers.masks_to_rle``.
+        box_end_offset: added to x2 and y2 of the boxes that masks are pasted into.
+    """
+
+    aligned: bool = False
+    box_end_offset: float = 0.0
+
+    def boxes(self, detected: "Tensor") -> "Tensor":
+        """(N, 4) xyxy boxes to paste into, for (N, 4) boxes of detections."""
+        end = self.box_end_offset
+        return detected + detected.new_tensor([0.0, 0.0, end, end])
+
+
+DEFAULT_PASTE = PasteRule()
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,11 @@ class Dialect:
     keypoint_in_object: bool = False
     whole_anchor_sizes: bool = False
     dense_normaliser: Literal["batch", "batch_and_images", "image"] = "batch"
+
+    @property
+    def paste_rule(self) -> PasteRule:
+        """``paste`` and ``box_end_offset``, as those who paste masks need them."""
+        return PasteRule(self.paste == "pixel_centre", self.box_end_offset)
 
 
 DIALECTS: dict[str, Dialect] = {

@@ -14,7 +14,7 @@ from maskrcnn_lib.checkpoint import LoadReport, load_weights
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
 from maskrcnn_lib.config.architecture import num_classes, only_proposes
-from maskrcnn_lib.config.dialects import Dialect, get_dialect
+from maskrcnn_lib.config.dialects import Dialect, PasteRule, get_dialect
 from maskrcnn_lib.config.paths_catalog import ModelCatalog, load_model_catalog
 from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.transforms import ImageTransform, build_transform
@@ -162,9 +162,9 @@ class Detector:
         self.only_proposes = only_proposes
 
     @property
-    def pastes_at_pixel_centres(self) -> bool:
-        """The ``aligned`` argument of paste_masks and masks_to_rle for this model's masks."""
-        return self.dialect.paste == "pixel_centre"
+    def paste_rule(self) -> PasteRule:
+        """How this model's masks are pasted into the image."""
+        return self.dialect.paste_rule
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[BoxList]:
@@ -188,11 +188,6 @@ class Detector:
             restore_original_size(output.to("cpu"), (image.shape[1], image.shape[0]), self.dialect)
             for output, image in zip(outputs, images, strict=True)
         ]
-
-    def mask_boxes(self, detections: BoxList) -> Tensor:
-        """(N, 4) boxes into which this model's masks are pasted."""
-        offset = self.dialect.box_end_offset
-        return detections.bbox + detections.bbox.new_tensor([0.0, 0.0, offset, offset])
 
     def _autocast(self) -> AbstractContextManager:
         if self.dtype == torch.float32:

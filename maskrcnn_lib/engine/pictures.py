@@ -87,12 +87,7 @@ def _draw_found(image: np.ndarray, found: BoxList, detector: Detector) -> np.nda
     labels = found.get_field("labels").numpy()
     colors, boxes = class_colors(labels), found.convert("xyxy").bbox.numpy()
     if found.has_field("mask"):
-        crops = instance_crops(
-            found,
-            aligned=detector.pastes_at_pixel_centres,
-            box_end_offset=detector.dialect.box_end_offset,
-        )
-        image = draw_masks(image, crops, colors)
+        image = draw_masks(image, instance_crops(found, paste=detector.paste_rule), colors)
     scores = found.get_field("scores").tolist()
     texts = [
         f"{detector.class_names[label]} {score:.2f}"

@@ -110,11 +110,7 @@ class COCODemo:
 
     def overlay_mask(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
         """Tints the masks and draws their contours."""
-        crops = instance_crops(
-            predictions,
-            aligned=self.detector.pastes_at_pixel_centres,
-            box_end_offset=self.detector.dialect.box_end_offset,
-        )
+        crops = instance_crops(predictions, paste=self.detector.paste_rule)
         return draw_masks(image, crops, self._colors(predictions))
 
     def overlay_keypoints(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
@@ -151,11 +147,12 @@ class COCODemo:
         if not predictions.has_field("mask"):
             return predictions
         width, height = predictions.size
+        rule = self.detector.paste_rule
         pasted = paste_masks(
             predictions.get_field("mask"),
-            self.detector.mask_boxes(predictions),
+            rule.boxes(predictions.bbox),
             (height, width),
-            aligned=self.detector.pastes_at_pixel_centres,
+            aligned=rule.aligned,
         )
         predictions.add_field("mask", pasted[:, None])
         return predictions

@@ -85,8 +85,7 @@ def image_results(
         output,
         image_id=image_id(dataset, index),
         category_ids=category_ids,
-        aligned=dialect.paste == "pixel_centre",
-        box_end_offset=dialect.box_end_offset,
+        paste=dialect.paste_rule,
     )
     kinds = [kind for kind, (name, _) in _KINDS.items() if output.has_field(name)]
     return ImageResults(kinds, found, None)

@@ -82,19 +82,41 @@ def run_training(
     checkpointer, wrapped = _prepare(cfg, model, device, checkpoint_names)
     arguments = _begin(cfg, model, checkpointer)
     if is_main_process():
-        output.mkdir(parents=True, exist_ok=True)
-        save_config(cfg, output / "config.yaml")
-        save_labels([dataset], output)
-        if arguments["iteration"] == 0:
-            draw_data(cfg, dataset, checkpoint_names, output)
+        _describe_run(cfg, dataset, checkpoint_names, is_new=arguments["iteration"] == 0)
     synchronize()
-    loader = make_data_loader(
-        cfg, True, get_world_size() > 1, arguments["iteration"], dataset=dataset
-    )
+    evaluate = make_evaluation(cfg, tests, checkpoint_names, device) if tests else None
+    scores = _train(cfg, wrapped, checkpointer, dataset, device, arguments, evaluate)
+    if is_main_process():
+        average = checkpointer.average
+        detector = make_detector(cfg, average.model if average else model, checkpoint_names, device)
+        _conclude(cfg, detector, tests, scores)
+    return scores
+
+
+def _describe_run(cfg: Any, dataset: Any, names: Sequence[str], *, is_new: bool) -> None:
+    """Leaves config and labels in the output directory, and for a new run pictures of the data."""
+    output = Path(cfg.OUTPUT_DIR)
+    output.mkdir(parents=True, exist_ok=True)
+    save_config(cfg, output / "config.yaml")
+    save_labels([dataset], output)
+    if is_new:
+        draw_data(cfg, dataset, names, output)
+
+
+def _train(
+    cfg: Any,
+    model: nn.Module,
+    checkpointer: DetectronCheckpointer,
+    dataset: Any,
+    device: torch.device,
+    arguments: dict[str, Any],
+    evaluate: Evaluate | None,
+) -> dict[str, float]:
+    """The loop with the config's numbers; see :func:`do_train`."""
     solver = cfg.SOLVER
-    scores = do_train(
-        wrapped,
-        loader,
+    return do_train(
+        model,
+        make_data_loader(cfg, True, get_world_size() > 1, arguments["iteration"], dataset=dataset),
         checkpointer.optimizer,
         checkpointer.scheduler,
         checkpointer,
@@ -103,17 +125,12 @@ def run_training(
         arguments,
         test_period=solver.TEST_PERIOD,
         log_period=solver.LOG_PERIOD,
-        evaluate=make_evaluation(cfg, tests, checkpoint_names, device) if tests else None,
+        evaluate=evaluate,
         dtype=DTYPES[cfg.DTYPE],
         accumulate=solver.ACCUMULATE,
         clip_gradients=solver.CLIP_GRADIENTS,
         seed=cfg.SEED,
     )
-    if is_main_process():
-        average = checkpointer.average
-        detector = make_detector(cfg, average.model if average else model, checkpoint_names, device)
-        _conclude(cfg, detector, tests, scores)
-    return scores
 
 
 def _conclude(

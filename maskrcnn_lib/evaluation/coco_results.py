@@ -6,6 +6,7 @@ Masks go from M x M probabilities straight to run lengths; no image-sized bitmap
 from collections.abc import Sequence
 from typing import Any
 
+from maskrcnn_lib.config.dialects import DEFAULT_PASTE, PasteRule
 from maskrcnn_lib.layers import masks_to_rle
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.keypoint import Keypoints
@@ -17,8 +18,7 @@ def coco_results(
     image_id: int,
     category_ids: Sequence[int],
     mask_threshold: float = 0.5,
-    aligned: bool = False,
-    box_end_offset: float = 0.0,
+    paste: PasteRule = DEFAULT_PASTE,
 ) -> list[dict[str, Any]]:
     """Results of one image as COCO's tools read them.
 
@@ -32,8 +32,7 @@ def coco_results(
         category_ids: per label, index 0 the background; see :func:`match_categories`. Detections
             of labels whose category id is -1 are left out.
         mask_threshold: a pixel belongs to the object above this probability.
-        aligned: how masks are pasted, see :func:`maskrcnn_lib.layers.masks_to_rle`.
-        box_end_offset: added to x2 and y2 before masks are pasted.
+        paste: how masks are pasted, the detector's ``paste_rule``.
 
     Returns:
         One dict per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height),
@@ -51,14 +50,12 @@ def coco_results(
     ]
     if detections.has_field("mask"):
         width, height = detections.size
-        corners = detections.convert("xyxy").bbox
-        offset = corners.new_tensor([0.0, 0.0, box_end_offset, box_end_offset])
         rles = masks_to_rle(
             detections.get_field("mask"),
-            corners + offset,
+            paste.boxes(detections.convert("xyxy").bbox),
             (height, width),
             mask_threshold,
-            aligned=aligned,
+            aligned=paste.aligned,
         )
         for result, rle in zip(results, rles, strict=True):
             result["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}

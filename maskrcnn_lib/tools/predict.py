@@ -157,8 +157,7 @@ class _Writer:
             predictions,
             image_id=image_id,
             category_ids=published_category_ids(self._demo.CATEGORIES),
-            aligned=self._demo.detector.pastes_at_pixel_centres,
-            box_end_offset=self._demo.detector.dialect.box_end_offset,
+            paste=self._demo.detector.paste_rule,
         )
 
     def _as_dataset(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from maskrcnn_lib.config.dialects import DEFAULT_PASTE, PasteRule
 from maskrcnn_lib.layers import paste_masks
 from maskrcnn_lib.structures.bounding_box import BoxList
 
@@ -13,8 +14,7 @@ def instance_crops(
     predictions: BoxList,
     *,
     threshold: float = 0.5,
-    aligned: bool = False,
-    box_end_offset: float = 0.0,
+    paste: PasteRule = DEFAULT_PASTE,
 ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """Yields each instance's bitmap inside a window around its box.
 
@@ -22,8 +22,7 @@ def instance_crops(
         predictions: with field ``mask``: (N, 1, M, M) floating-point probabilities, or
             (N, 1, H, W) bool or integer bitmaps of the whole image.
         threshold: of the probabilities.
-        aligned: how probabilities are pasted, see :func:`maskrcnn_lib.layers.paste_masks`.
-        box_end_offset: added to x2 and y2 before probabilities are pasted.
+        paste: how probabilities are pasted, the detector's ``paste_rule``.
 
     Yields:
         (h, w) bool array and the (x, y) of its corner in the image.
@@ -37,10 +36,9 @@ def instance_crops(
         if whole:
             crop = mask[0, top:bottom, left:right] > threshold
         else:
-            ends = (left - box_end_offset, top - box_end_offset)
-            shifted = box - box.new_tensor([left, top, *ends])
+            place = paste.boxes(box[None] - box.new_tensor([left, top, left, top]))
             size = (bottom - top, right - left)
-            crop = paste_masks(mask.float(), shifted[None], size, threshold, aligned=aligned)[0]
+            crop = paste_masks(mask.float(), place, size, threshold, aligned=paste.aligned)[0]
         yield crop.numpy(), (left, top)
 
 

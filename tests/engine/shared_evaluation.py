@@ -69,7 +69,6 @@ class FakeDetector:
 
     class_names = NAMES
     dialect = get_dialect("torchvision")
-    pastes_at_pixel_centres = False
     only_proposes = False
 
     def __call__(self, images):

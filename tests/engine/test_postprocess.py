@@ -73,8 +73,8 @@ def test_every_way_to_pixels_pastes_closed_pixel_boxes_as_maskrcnn_benchmark():
         for mask, box in zip(masks, scaled.tolist(), strict=True)
     ]
     (pasted,) = Masker(box_end_offset=offset)([masks], [restored])
-    results = coco_results(restored, image_id=1, category_ids=[0, 1, 2], box_end_offset=offset)
-    crops = instance_crops(restored, box_end_offset=offset)
+    results = coco_results(restored, image_id=1, category_ids=[0, 1, 2], paste=dialect.paste_rule)
+    crops = instance_crops(restored, paste=dialect.paste_rule)
     ways = zip(pasted, results, crops, expected, scaled.tolist(), strict=True)
     for bitmap, result, (crop, (left, top)), truth, (x1, y1, x2, y2) in ways:
         assert result["bbox"] == pytest.approx([x1, y1, x2 - x1 + 1, y2 - y1 + 1], abs=1e-4)

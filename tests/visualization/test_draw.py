@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from maskrcnn_lib.config.dialects import PasteRule
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.visualization.colors import class_colors
 from maskrcnn_lib.visualization.crops import instance_crops
@@ -93,7 +94,7 @@ def test_crops_of_probabilities_equal_the_whole_pasted_image():
         found = predictions(mask)
         whole = paste_masks(mask, found.bbox, (120, 160), aligned=aligned)[0].numpy()
         rebuilt = np.zeros_like(whole)
-        ((crop, (x, y)),) = instance_crops(found, aligned=aligned)
+        ((crop, (x, y)),) = instance_crops(found, paste=PasteRule(aligned))
         rebuilt[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
         # a window moves the box by whole pixels; only values at the threshold may fall otherwise
         assert (rebuilt != whole).sum() <= 2

@@ -1,6 +1,6 @@
 """From regions of the feature maps to what the box predictor reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.backbone import build_resnet_head
-from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_box_feature
+from maskrcnn_lib.modeling.backbone.fbnetv3 import BlockStack, build_fbnetv3_box_feature
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_normal, make_conv, make_fc
 from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
@@ -138,6 +138,23 @@ class BlocksROIFeatureExtractor(nn.Module):
         return self.blocks(self.pooler(features, rois))
 
 
+def build_blocks_extractor(
+    cfg: CfgNode, in_channels: int, head: str, build_blocks: Callable[..., BlockStack]
+) -> BlocksROIFeatureExtractor:
+    """Blocks of the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY`` behind a head's pooler.
+
+    Args:
+        in_channels: of the feature maps.
+        head: key of the head's config below ``MODEL``.
+        build_blocks: one of ``backbone.fbnetv3``'s functions.
+    """
+    blocks = build_blocks(
+        in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY, norm=named_norm_factory(cfg)
+    )
+    pooler = build_pooler(cfg, head)
+    return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
+
+
 @registry.ROI_BOX_FEATURE_EXTRACTORS.register("ResNet50Conv5ROIFeatureExtractor")
 def build_resnet_extractor(cfg: CfgNode, in_channels: int) -> ResNetROIFeatureExtractor:
     """layer4 of the ResNet that ``MODEL.RESNETS`` describes, behind the box head's pooler."""
@@ -175,10 +192,4 @@ def build_fpn_xconv1fc_extractor(cfg: CfgNode, in_channels: int) -> FPNXconv1fcF
 @registry.ROI_BOX_FEATURE_EXTRACTORS.register("FBNetV3.box_head")
 def build_fbnetv3_box_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
     """The box blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    blocks = build_fbnetv3_box_feature(
-        in_channels,
-        architecture=cfg.MODEL.BACKBONE.CONV_BODY,
-        norm=named_norm_factory(cfg),
-    )
-    pooler = build_pooler(cfg, "ROI_BOX_HEAD")
-    return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
+    return build_blocks_extractor(cfg, in_channels, "ROI_BOX_HEAD", build_fbnetv3_box_feature)

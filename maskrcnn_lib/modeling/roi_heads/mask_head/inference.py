@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from maskrcnn_lib.config.dialects import PasteRule
 from maskrcnn_lib.layers.paste_masks import paste_masks
 from maskrcnn_lib.structures.bounding_box import BoxList
 
@@ -38,8 +39,7 @@ class Masker:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must lie within 0 and 1, got {threshold}")
         self.threshold = threshold
-        self.aligned = aligned
-        self.box_end_offset = box_end_offset
+        self.rule = PasteRule(aligned, box_end_offset)
 
     def __call__(self, masks: Sequence[Tensor], boxes: Sequence[BoxList] | BoxList) -> list[Tensor]:
         """Returns per image (n, 1, height, width) bool.
@@ -60,9 +60,8 @@ class Masker:
 
     def _paste(self, masks: Tensor, boxlist: BoxList) -> Tensor:
         width, height = boxlist.size
-        corners = boxlist.convert("xyxy").bbox
-        offset = corners.new_tensor([0.0, 0.0, self.box_end_offset, self.box_end_offset])
+        corners = self.rule.boxes(boxlist.convert("xyxy").bbox)
         pasted = paste_masks(
-            masks, corners + offset, (height, width), self.threshold, aligned=self.aligned
+            masks, corners, (height, width), self.threshold, aligned=self.rule.aligned
         )
         return pasted[:, None]

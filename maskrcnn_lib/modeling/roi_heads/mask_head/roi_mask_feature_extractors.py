@@ -9,10 +9,11 @@ from yacs.config import CfgNode
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_mask_feature
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal, make_conv
-from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
+from maskrcnn_lib.modeling.norms import group_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 from maskrcnn_lib.modeling.roi_heads.box_head.roi_box_feature_extractors import (
     BlocksROIFeatureExtractor,
+    build_blocks_extractor,
     build_resnet_extractor,
 )
 
@@ -85,10 +86,4 @@ def build_mask_fpn_extractor(cfg: CfgNode, in_channels: int) -> MaskRCNNFPNFeatu
 @registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNetV3.mask_head")
 def build_fbnetv3_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
     """The mask blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    blocks = build_fbnetv3_mask_feature(
-        in_channels,
-        architecture=cfg.MODEL.BACKBONE.CONV_BODY,
-        norm=named_norm_factory(cfg),
-    )
-    pooler = build_pooler(cfg, "ROI_MASK_HEAD")
-    return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
+    return build_blocks_extractor(cfg, in_channels, "ROI_MASK_HEAD", build_fbnetv3_mask_feature)
