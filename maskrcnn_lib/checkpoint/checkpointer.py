@@ -21,6 +21,7 @@ from maskrcnn_lib.utils.comm import is_main_process
 
 _LAST = "last_checkpoint"
 _PERIODIC = re.compile(r"model_(\d+)\.pth")
+_HALF_WRITTEN = re.compile(r".+\.\d+\.tmp")  # see native.write_atomically
 _TRAINING_WEIGHTS, _AVERAGE = "training_weights", "average"
 
 
@@ -108,6 +109,7 @@ class Checkpointer:
         self._write(name, {**extra, **kwargs})
         self.tag_last_checkpoint(f"{name}.pth")
         self._remove_old(f"{name}.pth")
+        self._remove_half_written()
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
         """Writes ``<save_dir>/<name>.pth`` with weights to use, without the state of the training.
@@ -162,6 +164,12 @@ class Checkpointer:
         kept = self.keep - bool(_PERIODIC.fullmatch(newest))
         for path in sorted(periodic, key=periodic.__getitem__, reverse=True)[kept:]:
             path.unlink()
+
+    def _remove_half_written(self) -> None:
+        """Removes what killed processes left; there is one process that saves."""
+        for path in Path(self.save_dir).iterdir():
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink()
 
     def load(self, f: str | Path | None = None, use_latest: bool = True) -> dict[str, Any]:
         """Loads weights, and the state of the training that they belong to.
