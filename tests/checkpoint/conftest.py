@@ -43,6 +43,7 @@ class Body(NamedTuple):
 BODIES = {
     "R_50": Body((3, 4, 6, 3)),
     "R_101": Body((3, 4, 23, 3)),
+    "X_101_64x4d": Body((3, 4, 23, 3), 64, 4),
     "X_101_32x8d": Body((3, 4, 23, 3), 32, 8),
     "X-152-32x8d": Body((3, 8, 36, 3), 32, 8),
 }
@@ -90,6 +91,18 @@ def _caffe2_fpn(body: Body) -> Shapes:
     return _layers(layers)
 
 
+def _caffe2_retinanet(body: Body) -> Shapes:
+    layers: Shapes = {"fpn_6": (256, 2048, 3, 3), "fpn_7": (256, 256, 3, 3)}
+    for stage, blocks in enumerate(body.blocks[1:], start=3):
+        lateral = "" if stage == 5 else "_lateral"
+        layers[f"fpn_inner_res{stage}_{blocks - 1}_sum{lateral}"] = (256, 64 * 2**stage, 1, 1)
+        layers[f"fpn_res{stage}_{blocks - 1}_sum"] = (256, 256, 3, 3)
+    for branch, rows in (("cls", 9 * 80), ("bbox", 9 * 4)):
+        layers |= {f"retnet_{branch}_conv_n{i}_fpn3": (256, 256, 3, 3) for i in range(4)}
+        layers[f"retnet_{branch}_pred_fpn3"] = (rows, 256, 3, 3)
+    return _layers(layers)
+
+
 def _caffe2_box(classes: int, channels: int) -> Shapes:
     return _layers({"cls_score": (classes, channels), "bbox_pred": (4 * classes, channels)})
 
@@ -113,6 +126,8 @@ def caffe2_shapes(kind: str, body: Body = R50) -> Shapes:
         shapes = (
             caffe2_shapes("faster_c4", body) | mask | _layers({"mask_fcn_logits": (81, 256, 1, 1)})
         )
+    elif kind == "retinanet":
+        shapes = _caffe2_body(body) | _caffe2_retinanet(body)
     elif kind == "faster_fpn":
         shapes = _caffe2_body(body) | _caffe2_fpn(body) | _caffe2_box(81, 1024)
     elif kind == "mask_fpn":
@@ -165,6 +180,8 @@ def detectron2_shapes(kind: str) -> Shapes:
     """Names and shapes of detectron2's R-50 files."""
     if kind == "imagenet":
         return _detectron2_body("", "") | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
+    if kind == "retinanet":
+        return _detectron2_retinanet()
     fpn = kind.endswith("_fpn")
     classes = 1 if kind == "keypoint_fpn" else 80
     channels, hidden, anchors = (256, 1024, 3) if fpn else (1024, 2048, 15)
@@ -194,6 +211,24 @@ def detectron2_shapes(kind: str) -> Shapes:
     if kind == "keypoint_fpn":  # a transposed convolution has its outputs second
         last = "roi_heads.keypoint_head.score_lowres."
         shapes |= {f"{last}weight": (512, 17, 4, 4), f"{last}bias": (17,)}
+    return shapes
+
+
+def _detectron2_retinanet() -> Shapes:
+    layers: Shapes = {
+        "backbone.top_block.p6": (256, 2048, 3, 3),
+        "backbone.top_block.p7": (256, 256, 3, 3),
+        "head.cls_score": (9 * 80, 256, 3, 3),
+        "head.bbox_pred": (9 * 4, 256, 3, 3),
+    }
+    for level in range(3, 6):
+        layers[f"backbone.fpn_lateral{level}"] = (256, 64 * 2**level, 1, 1)
+        layers[f"backbone.fpn_output{level}"] = (256, 256, 3, 3)
+    for tower in ("cls_subnet", "bbox_subnet"):
+        layers |= {f"head.{tower}.{2 * i}": (256, 256, 3, 3) for i in range(4)}
+    shapes = _detectron2_body("backbone.bottom_up.", "backbone.bottom_up.")
+    for layer, weight in layers.items():
+        shapes |= {f"{layer}.weight": weight, f"{layer}.bias": weight[:1]}
     return shapes
 
 

@@ -128,10 +128,8 @@ def class_count(tensors: Mapping[str, Tensor]) -> int | None:
     weight = tensors.get(BOX_PREDICTOR + "cls_score.weight")
     if weight is not None:
         return len(weight)
-    logits = tensors.get(f"{DENSE_LOGITS}.weight")
-    if logits is None or not is_dense(tensors):
-        return None
-    return len(logits) // anchors_per_position(tensors) + 1
+    logits, anchors = _rows(tensors, DENSE_LOGITS), anchors_per_position(tensors)
+    return logits // anchors + 1 if is_dense(tensors) and logits and anchors else None
 
 
 def is_dense(tensors: Iterable[str]) -> bool:
@@ -140,8 +138,13 @@ def is_dense(tensors: Iterable[str]) -> bool:
 
 
 def anchors_per_position(tensors: Mapping[str, Tensor]) -> int:
-    """Number of anchors that the native ``rpn.head`` answers for at each position."""
-    return len(tensors[f"{DENSE_OFFSETS}.bias"]) // 4
+    """Number of anchors that the native ``rpn.head`` answers for at each position; 0: unknown."""
+    return _rows(tensors, DENSE_OFFSETS) // 4
+
+
+def _rows(tensors: Mapping[str, Tensor], layer: str) -> int:
+    """Output channels of a layer, by either of its parameters; 0 where both are missing."""
+    return max(len(tensors.get(f"{layer}.{suffix}", ())) for suffix in ("weight", "bias"))
 
 
 def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -175,7 +178,7 @@ def to_ratio_major(tensors: dict[str, Tensor], order: Sequence[int]) -> dict[str
     """
     permuted = dict(tensors)
     index = torch.as_tensor(order)
-    classes = (class_count(tensors) or 2) - 1 if is_dense(tensors) else 1
+    classes = max(1, _rows(tensors, DENSE_LOGITS) // len(index)) if is_dense(tensors) else 1
     for layer, values in ((DENSE_LOGITS, classes), (DENSE_OFFSETS, 4)):
         for suffix in ("weight", "bias"):
             name = f"{layer}.{suffix}"

@@ -143,9 +143,9 @@ def anchors_ratio_major(
     Raises:
         ValueError: there are other anchors than these and they are not stored.
     """
-    if f"{DENSE_OFFSETS}.bias" not in tensors:
-        return tensors
     count = anchors_per_position(tensors)
+    if count == 0:
+        return tensors
     if cell_anchors is not None:
         return to_ratio_major(tensors, ratio_major_order(cell_anchors))
     if count == _C4_RATIOS:

@@ -61,11 +61,12 @@ def rules(names: Collection[str]) -> list[Rule]:
 
 def without_background(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Native weights without each anchor's logit of label 0; others as they are."""
-    if not is_dense(tensors):
-        return tensors
     anchors = anchors_per_position(tensors)
+    if not is_dense(tensors) or anchors == 0:
+        return tensors
     logits = {
         name: tensors[name].unflatten(0, (anchors, -1))[:, 1:].flatten(0, 1)
         for name in (f"{DENSE_LOGITS}.weight", f"{DENSE_LOGITS}.bias")
+        if name in tensors
     }
     return tensors | logits
