@@ -1,5 +1,6 @@
 # make demo        detection on the photos of demo/images (or IMAGES=...), into demo/output
 # make test        the tests (PYTEST_ARGS=... for pytest)
+# make benchmark   the main ratios to other libraries, into benchmark-quick.json, in three minutes
 # make lint        style of Python and C++
 # make cuda-check  compile all CUDA code for one GPU generation, warnings are errors
 # make asan        operator tests under the address sanitizer
@@ -20,13 +21,16 @@ INSTALLED := $(VENV)/.installed
 CSRC := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 HAS_NVCC := $(or $(shell command -v nvcc),$(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 
-.PHONY: demo test install lint cuda-check asan clean
+.PHONY: demo test benchmark install lint cuda-check asan clean
 
 demo: $(INSTALLED)
 	$(BIN)/maskrcnn predict $(IMAGES) --output $(OUTPUT) $(DEMO_ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+benchmark: $(INSTALLED)
+	$(BIN)/python benchmarks --quick --output benchmark-quick.json
 
 install: $(INSTALLED)
 
