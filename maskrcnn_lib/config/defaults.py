@@ -161,6 +161,8 @@ _C.MODEL.ROI_KEYPOINT_HEAD.MLP_HEAD_DIM = 1024  # read by nothing; kept for old 
 _C.MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS = (512, 512, 512, 512, 512, 512, 512, 512)  # widths
 _C.MODEL.ROI_KEYPOINT_HEAD.RESOLUTION = 14  # side of the predicted heat map
 _C.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES = 17  # number of keypoints
+_C.MODEL.ROI_KEYPOINT_HEAD.NAMES = []  # of the keypoints; []: a person's, if they are 17
+_C.MODEL.ROI_KEYPOINT_HEAD.CONNECTIONS = []  # pairs of keypoints, from 0, to draw lines between
 _C.MODEL.ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR = True  # reuse the box head's features
 
 _C.MODEL.RETINANET = CN()

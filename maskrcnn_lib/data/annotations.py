@@ -6,13 +6,14 @@ two images of one id) is refused with one error that lists it.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskrcnn_lib.data.annotation_masks import CheckedMask, check_segmentation
 from maskrcnn_lib.data.annotation_report import Action, AnnotationReport, brief, is_text
 from maskrcnn_lib.data.image_entries import check_images, whole_number
+from maskrcnn_lib.structures.keypoint import Skeleton
 
 MIN_SIDE = 1 / 64  # pixels; a smaller box vanishes in float32
 _TOLERATED = 1.0  # pixels; boxes and points so little outside the image are not reported
@@ -33,12 +34,14 @@ class ValidContent(NamedTuple):
             1 pixel), ``area``, and where they are known ``segmentation`` and ``keypoints``
             (labelled ones inside the image to 1 pixel).
         keypoint_count: keypoints per object; 0 for none.
+        skeleton: names and connections of the keypoints; None where no category has as many.
     """
 
     images: list[dict[str, Any]]
     categories: list[dict[str, Any]]
     annotations: dict[int, list[dict[str, Any]]]
     keypoint_count: int
+    skeleton: Skeleton | None
 
 
 def validate_coco(
@@ -75,6 +78,7 @@ def validate_coco(
         categories=[categories[i] for i in sorted(categories)],
         annotations=dict(annotations),
         keypoint_count=checker.keypoint_count,
+        skeleton=_skeleton(categories.values(), checker.keypoint_count),
     )
 
 
@@ -104,10 +108,34 @@ def _check_categories(entries: list[Any], report: AnnotationReport) -> dict[int,
         if not isinstance(points, list) or not all(map(is_text, points)):
             report.add("dropped", "keypoint names that are not a list", where, brief(points))
             del entry["keypoints"]
+        lines = entry.get("skeleton", [])
+        if not _joins_points(lines, len(entry.get("keypoints", []))):
+            report.add("dropped", "skeleton that does not join keypoints", where, brief(lines))
+            del entry["skeleton"]
         found[category_id] = entry
     if not entries:
         report.add("refused", "no category at all", "the file")
     return found
+
+
+def _joins_points(lines: Any, count: int) -> bool:
+    """Whether these are pairs of keypoints, counted from 1 as COCO does."""
+    return isinstance(lines, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(1 <= (whole_number(end) or 0) <= count for end in pair)
+        for pair in lines
+    )
+
+
+def _skeleton(categories: Iterable[Mapping[str, Any]], count: int) -> Skeleton | None:
+    """That of the first category with so many keypoints."""
+    for category in categories:
+        names = category.get("keypoints", [])
+        if names and len(names) == count:
+            lines = category.get("skeleton", [])
+            return Skeleton(tuple(names), tuple((int(a) - 1, int(b) - 1) for a, b in lines))
+    return None
 
 
 class _AnnotationChecker:

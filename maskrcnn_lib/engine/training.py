@@ -37,6 +37,7 @@ from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.solver import make_lr_scheduler, make_optimizer
 from maskrcnn_lib.solver.plan import check_schedule, plan_schedule
 from maskrcnn_lib.solver.weight_average import WeightAverage
+from maskrcnn_lib.structures.keypoint import PersonKeypoints, Skeleton
 from maskrcnn_lib.utils.comm import get_world_size, is_main_process, synchronize
 from maskrcnn_lib.utils.miscellaneous import save_config, save_labels
 
@@ -191,6 +192,8 @@ def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
         if cfg.MODEL[section].NUM_CLASSES != count:
             logger.info("%s is %d, as the training data have it", key, count)
         cfg.MODEL[section].NUM_CLASSES = count
+    if "DATASETS.TRAIN" in given and "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES" not in given:
+        _take_skeleton(cfg, getattr(dataset, "skeleton", None))
     check_num_classes(cfg, dataset)
     plan = plan_schedule(cfg, len(dataset), given=given)
     for note in plan.notes:
@@ -199,6 +202,17 @@ def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
         logger.warning("%s", warning)
     plan.cfg.freeze()
     return plan.cfg
+
+
+def _take_skeleton(cfg: Any, skeleton: Skeleton | None) -> None:
+    """Sets number, names and connections of the keypoints as the training data have them."""
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    if not cfg.MODEL.KEYPOINT_ON or skeleton is None or skeleton.names == PersonKeypoints.NAMES:
+        return
+    logger.info("the keypoints are those of the training data: %s", ", ".join(skeleton.names))
+    head.NUM_CLASSES = len(skeleton.names)
+    head.NAMES = list(skeleton.names)
+    head.CONNECTIONS = [list(pair) for pair in skeleton.connections]
 
 
 def _make_deterministic(cfg: Any) -> None:

@@ -1,6 +1,8 @@
 """Keypoints: named points of the objects of one image, and the 17 of COCO's persons."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -22,6 +24,32 @@ from maskrcnn_lib.structures.instances import (
 
 Self = TypeVar("Self", bound="Keypoints")
 
+_OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The points that objects of a data set have.
+
+    Attributes:
+        names: one per point; those that differ in the words left and right alone are partners,
+            which change places in a mirror.
+        connections: pairs of point indices to draw as lines.
+    """
+
+    names: tuple[str, ...]
+    connections: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def flip_inds(self) -> tuple[int, ...]:
+        """(K,) for each point the one that takes its place in a mirror."""
+        places = {name: index for index, name in enumerate(self.names)}
+        partners = (
+            re.sub("|".join(_OTHER_SIDE), lambda match: _OTHER_SIDE[match[0]], name)
+            for name in self.names
+        )
+        return tuple(places.get(name, index) for index, name in enumerate(partners))
+
 
 def _pairs(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[int, int], ...]:
     """Pairs of names as pairs of indices."""
@@ -32,7 +60,8 @@ class Keypoints(FieldsMixin):
     """K points of each of N objects; a field of BoxList that follows its operations.
 
     A point that is not labelled has visibility 0 and stands at (0, 0). Other skeletons are
-    subclasses that set NAMES, FLIP_MAP and CONNECTIONS; FLIP_INDS follows from them. Geometric
+    subclasses that set NAMES, FLIP_MAP and CONNECTIONS, from which FLIP_INDS follows; or they are
+    given to each object, whose NAMES, CONNECTIONS and FLIP_INDS are the skeleton's then. Geometric
     methods leave extra fields as they are.
 
     Attributes:
@@ -40,6 +69,7 @@ class Keypoints(FieldsMixin):
             2 visible). Coordinates of data sets and of detections on the original image are COCO's,
             which name a pixel; what a model sees lies ``Dialect.keypoint_offset`` further.
         size: (width, height) of the image.
+        skeleton: the one given; None for the class's own.
         extra_fields: field name -> data, one entry per object.
         NAMES: name of each point; empty: any K.
         FLIP_MAP: points that change places in a mirror, left name -> right name.
@@ -61,17 +91,26 @@ class Keypoints(FieldsMixin):
         cls.FLIP_INDS = tuple(cls.NAMES.index(partner.get(name, name)) for name in cls.NAMES)
 
     def __init__(
-        self, keypoints: Tensor | np.ndarray | Sequence[Any], size: Sequence[float]
+        self,
+        keypoints: Tensor | np.ndarray | Sequence[Any],
+        size: Sequence[float],
+        skeleton: Skeleton | None = None,
     ) -> None:
         """Holds the points as float32.
 
         Args:
             keypoints: (N, K, 3), or (N, 3 K) as COCO's annotations have them.
             size: (width, height) of the image.
+            skeleton: of these objects; None for the class's own.
 
         Raises:
             ValueError: another shape, or not as many points as NAMES.
         """
+        self.skeleton = skeleton
+        if skeleton is not None:
+            self.NAMES = skeleton.names
+            self.FLIP_INDS = skeleton.flip_inds
+            self.CONNECTIONS = skeleton.connections
         points = torch.as_tensor(keypoints, dtype=torch.float32)
         if points.numel() == 0 and points.dim() < 3:
             points = points.reshape(0, len(self.NAMES), 3)
@@ -112,7 +151,7 @@ class Keypoints(FieldsMixin):
         *,
         size: Sequence[float] | None = None,
     ) -> Self:
-        result = type(self)(keypoints, size or self.size)
+        result = type(self)(keypoints, size or self.size, self.skeleton)
         result.extra_fields = dict(self.extra_fields) if fields is None else fields
         return result
 
@@ -166,14 +205,14 @@ class Keypoints(FieldsMixin):
 
     @staticmethod
     def cat(parts: "Sequence[Keypoints]") -> "Keypoints":
-        """All objects of several Keypoints of one class, size and set of fields.
+        """All objects of several Keypoints of one class, skeleton, size and set of fields.
 
         Raises:
             ValueError: nothing to join, or they differ.
         """
-        if not parts or len({(type(part), part.size) for part in parts}) > 1:
-            kinds = [(type(part).__name__, part.size) for part in parts]
-            raise ValueError(f"keypoints to join need one class and size, got {kinds}")
+        if not parts or len({(type(part), part.skeleton, part.size) for part in parts}) > 1:
+            kinds = [(type(part).__name__, part.skeleton, part.size) for part in parts]
+            raise ValueError(f"keypoints to join need one class, skeleton and size, got {kinds}")
         points = torch.cat([part.keypoints for part in parts])
         return parts[0]._derive(points, cat_fields(parts))
 
@@ -223,3 +262,21 @@ class PersonKeypoints(Keypoints):
             ("right_hip", "left_hip"),
         ),
     )
+
+
+def make_keypoints(points: Tensor, size: Sequence[float], skeleton: Skeleton | None) -> Keypoints:
+    """Keypoints of the class that fits them.
+
+    Args:
+        points: (N, K, 3).
+        size: (width, height) of the image.
+        skeleton: None where it is not known.
+
+    Returns:
+        PersonKeypoints where the names are those of a person, or are unknown and of that number;
+        else Keypoints with the skeleton.
+    """
+    names = PersonKeypoints.NAMES
+    if skeleton.names == names if skeleton is not None else points.shape[1] == len(names):
+        return PersonKeypoints(points, size)
+    return Keypoints(points, size, skeleton)

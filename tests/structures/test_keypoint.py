@@ -1,12 +1,19 @@
 """Keypoints: geometry, left and right, indexing."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskrcnn_lib.structures.keypoint import Keypoints, PersonKeypoints
+from maskrcnn_lib.structures.keypoint import (
+    Keypoints,
+    PersonKeypoints,
+    Skeleton,
+    make_keypoints,
+)
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -125,7 +132,7 @@ def test_coco_skeleton():
 def test_join_needs_one_class_and_size():
     points = some_points()
     assert torch.equal(Keypoints.cat([points[:1], points[1:]]).keypoints, points.keypoints)
-    with pytest.raises(ValueError, match="one class and size"):
+    with pytest.raises(ValueError, match="one class, skeleton and size"):
         Keypoints.cat([points, Keypoints(points.keypoints, points.size)])
 
 
@@ -137,3 +144,25 @@ def test_wrong_shapes_are_refused(wrong):
         PersonKeypoints(wrong, (640, 480))
     with pytest.raises(ValueError, match="flip"):
         some_points().transpose(3)
+
+
+def test_a_skeleton_of_the_data_finds_its_partners_by_name_and_stays():
+    skeleton = Skeleton(("nose", "Left ear", "Right ear", "left_paw", "tail"), ((0, 1), (0, 2)))
+    assert skeleton.flip_inds == (0, 2, 1, 3, 4)  # the left paw has no partner
+    points = Keypoints(
+        [[[10, 5, 2], [8, 4, 2], [12, 4, 2], [1, 1, 1], [0, 0, 0]]], (20, 10), skeleton
+    )
+    flipped = pickle.loads(pickle.dumps(points[:1].transpose(0).resize((40, 20))))
+    assert flipped.keypoints[0, :, 0].tolist() == [20, 16, 24, 38, 0]
+    assert flipped.CONNECTIONS == ((0, 1), (0, 2))
+    with pytest.raises(ValueError, match="has 5 points per object, got 4"):
+        Keypoints(points.keypoints[:, :4], (20, 10), skeleton)
+
+
+def test_keypoints_get_the_class_that_fits_them():
+    points, size = torch.zeros(2, 17, 3), (10, 10)
+    assert type(make_keypoints(points, size, None)) is PersonKeypoints
+    assert type(make_keypoints(points, size, Skeleton(PersonKeypoints.NAMES))) is PersonKeypoints
+    horse = Skeleton(tuple(f"point {i}" for i in range(17)))
+    assert make_keypoints(points, size, horse).skeleton == horse
+    assert type(make_keypoints(points[:, :5], size, None)) is Keypoints

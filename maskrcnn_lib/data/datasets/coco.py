@@ -35,6 +35,7 @@ class COCODataset:
         report: what the validation found.
         has_masks: whether any object has a mask.
         keypoint_count: keypoints per object; 0 for none.
+        skeleton: their names and connections; None where they are not known.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class COCODataset:
                 a pixel's width or height.
             require_masks: leave out objects without a mask, instead of giving images without masks.
             min_visible_keypoints: with ``remove_images_without_annotations``, also leave out images
-                with fewer labelled keypoints (maskrcnn-benchmark: 10, for keypoint training).
+                with fewer labelled keypoints (maskrcnn-benchmark: 10, for keypoint training), but
+                none that has as many as one object can have.
             source: what to call the annotations in messages; by default the file.
 
         Raises:
@@ -85,12 +87,14 @@ class COCODataset:
         self.class_names = ["__background__", *self.categories.values()]
         self.has_masks = any("segmentation" in a for v in valid.annotations.values() for a in v)
         self.keypoint_count = valid.keypoint_count
+        self.skeleton = valid.skeleton
         images = valid.images
+        enough = min(min_visible_keypoints, self.keypoint_count)
         if remove_images_without_annotations:
             images = [
                 image
                 for image in images
-                if _has_objects(valid.annotations.get(image["id"], ()), min_visible_keypoints)
+                if _has_objects(valid.annotations.get(image["id"], ()), enough)
             ]
             removed = len(valid.images) - len(images)
             if removed:
@@ -173,6 +177,7 @@ class COCODataset:
             self.json_category_id_to_contiguous_id,
             with_masks=self.has_masks,
             keypoint_count=self.keypoint_count,
+            skeleton=self.skeleton,
         )
 
     def _objects(self, index: int) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.structures.keypoint import Keypoints, PersonKeypoints
+from maskrcnn_lib.structures.keypoint import Skeleton, make_keypoints
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 
@@ -17,6 +17,7 @@ def build_target(
     *,
     with_masks: bool = True,
     keypoint_count: int = 0,
+    skeleton: Skeleton | None = None,
 ) -> BoxList:
     """The objects of one image as boxes with fields.
 
@@ -28,10 +29,12 @@ def build_target(
         with_masks: add the masks where all objects have one.
         keypoint_count: keypoints of each object; 0: no keypoints. Objects without any get points
             that are not labelled.
+        skeleton: names and connections of these; None where they are not known.
 
     Returns:
         Boxes xyxy inside the image, with ``labels`` (N,) int64 and, where they exist, ``masks``
-        (SegmentationMask) and ``keypoints`` (PersonKeypoints for 17 points, else Keypoints).
+        (SegmentationMask) and ``keypoints`` (PersonKeypoints for the 17 points of a
+        person, also where no names are known; else Keypoints with their skeleton).
     """
     boxes = torch.tensor([o["bbox"] for o in objects], dtype=torch.float32).reshape(-1, 4)
     target = BoxList(boxes, size, mode="xywh").convert("xyxy").clip_to_image(remove_empty=False)
@@ -43,6 +46,6 @@ def build_target(
     if keypoint_count:
         unlabelled = [0.0] * (3 * keypoint_count)
         points = torch.tensor([o.get("keypoints", unlabelled) for o in objects])
-        kind = PersonKeypoints if keypoint_count == len(PersonKeypoints.NAMES) else Keypoints
-        target.add_field("keypoints", kind(points.reshape(-1, keypoint_count, 3), size))
+        points = points.reshape(-1, keypoint_count, 3)
+        target.add_field("keypoints", make_keypoints(points, size, skeleton))
     return target

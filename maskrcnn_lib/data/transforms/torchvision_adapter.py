@@ -99,7 +99,7 @@ def _moved_keypoints(keypoints: Keypoints, changed: dict[str, Any]) -> Keypoints
     height, width = changed["image"].shape[-2:]
     places = changed["keypoints"].as_subclass(torch.Tensor)
     points = torch.cat((places, keypoints.keypoints[..., 2:]), dim=-1)
-    result = type(keypoints)(points, (width, height))
+    result = type(keypoints)(points, (width, height), keypoints.skeleton)
     result.extra_fields = dict(keypoints.extra_fields)
     return result.crop((0, 0, width, height))
 

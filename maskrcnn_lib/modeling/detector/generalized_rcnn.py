@@ -11,7 +11,7 @@ from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.targets import Seeds, batch_targets
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import ImageList, to_image_list
-from maskrcnn_lib.structures.keypoint import Keypoints, PersonKeypoints
+from maskrcnn_lib.structures.keypoint import Keypoints, Skeleton, make_keypoints
 
 
 class GeneralizedRCNN(nn.Module):
@@ -83,7 +83,9 @@ class GeneralizedRCNN(nn.Module):
                     "or model.eval() first to detect objects"
                 )
             return self._losses(images, targets, seeds)
-        return to_boxlists(self.detect(images), images.image_sizes)
+        keypoint_head = None if self.roi_heads is None else self.roi_heads.keypoint
+        skeleton = None if keypoint_head is None else keypoint_head.skeleton
+        return to_boxlists(self.detect(images), images.image_sizes, skeleton=skeleton)
 
     def _losses(
         self, images: ImageList, targets: Sequence[BoxList], seeds: Seeds | None
@@ -117,13 +119,17 @@ class GeneralizedRCNN(nn.Module):
 
 
 def to_boxlists(
-    results: Detections | Proposals, image_sizes: Sequence[tuple[int, int]]
+    results: Detections | Proposals,
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    skeleton: Skeleton | None = None,
 ) -> list[BoxList]:
     """Splits a batched result into one BoxList per image, without the unused slots.
 
     Args:
         results: the output of ``GeneralizedRCNN.detect``.
         image_sizes: per image, height and width without padding, in pixels.
+        skeleton: names and connections of the keypoints; None where they are not known.
     """
     boxlists = []
     for i, (used, (height, width)) in enumerate(
@@ -138,15 +144,15 @@ def to_boxlists(
             if results.masks is not None:
                 boxlist.add_field("mask", results.masks[i, :used, None])
             if results.keypoints is not None:
-                boxlist.add_field("keypoints", _keypoints(results.keypoints[i, :used], boxlist))
+                points = results.keypoints[i, :used]
+                boxlist.add_field("keypoints", _keypoints(points, boxlist, skeleton))
         boxlists.append(boxlist)
     return boxlists
 
 
-def _keypoints(points: Tensor, boxlist: BoxList) -> Keypoints:
+def _keypoints(points: Tensor, boxlist: BoxList, skeleton: Skeleton | None) -> Keypoints:
     """Keypoints of detections; points: (n, P, 3) x, y, logit."""
     seen = torch.cat((points[..., :2], torch.ones_like(points[..., 2:])), dim=-1)
-    kind = PersonKeypoints if points.shape[1] == len(PersonKeypoints.NAMES) else Keypoints
-    keypoints = kind(seen, boxlist.size)
+    keypoints = make_keypoints(seen, boxlist.size, skeleton)
     keypoints.add_field("logits", points[..., 2])
     return keypoints

@@ -88,6 +88,27 @@ def test_image_with_few_labelled_keypoints_is_left_out(write, content):
     assert keypoints.keypoints.shape == (1, 17, 3)
 
 
+def test_keypoints_have_the_skeleton_of_their_file(write, content):
+    content["annotations"] = [annotation(i, i, keypoints=[5, 5, 2] * 3) for i in (1, 2)]
+    names = ["head", "left_wing", "right_wing"]
+    content["categories"][0] |= {"keypoints": names, "skeleton": [[1, 2], [1, 3]]}
+    dataset = COCODataset(*write(content), True, min_visible_keypoints=10)
+    assert dataset.ids == [1, 2]  # no object could have ten
+    keypoints = dataset.target(0).get_field("keypoints")
+    assert keypoints.NAMES == tuple(names)
+    assert keypoints.FLIP_INDS == (0, 2, 1)
+    assert keypoints.CONNECTIONS == ((0, 1), (0, 2))
+
+
+def test_a_skeleton_that_joins_no_keypoints_is_dropped(write, content):
+    content["annotations"] = [annotation(1, 1, keypoints=[5, 5, 2] * 3)]
+    content["categories"][0] |= {"keypoints": ["a", "b", "c"], "skeleton": [[1, 4]]}
+    dataset = COCODataset(*write(content))
+    assert dataset.skeleton.connections == ()
+    kinds = [finding.kind for finding in dataset.report.findings]
+    assert kinds == ["skeleton that does not join keypoints"]
+
+
 def test_objects_without_mask_take_the_masks_of_their_image_or_are_left_out(write, content):
     del content["annotations"][1]["segmentation"]
     paths = write(content)

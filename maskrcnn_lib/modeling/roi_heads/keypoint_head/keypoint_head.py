@@ -19,6 +19,7 @@ from maskrcnn_lib.modeling.roi_heads.keypoint_head.loss import keypoint_loss
 from maskrcnn_lib.modeling.roi_heads.keypoint_head.targets import keypoint_targets
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
+from maskrcnn_lib.structures.keypoint import Skeleton
 
 
 class ROIKeypointHead(nn.Module):
@@ -28,6 +29,7 @@ class ROIKeypointHead(nn.Module):
         feature_extractor: maps (features, rois) to maps (K, C, M, M).
         predictor: maps those to heat maps of logits (K, P, M', M'), one per keypoint.
         num_keypoints: P.
+        skeleton: names and connections of the keypoints; None where they are not known.
         box_end_offset: added to x2 and y2 of the boxes that the heat maps cover.
         needs_point_in_object: see ``keypoint_targets``.
     """
@@ -38,6 +40,7 @@ class ROIKeypointHead(nn.Module):
         predictor: nn.Module,
         *,
         num_keypoints: int,
+        skeleton: Skeleton | None = None,
         box_end_offset: float = 0.0,
         needs_point_in_object: bool = False,
     ) -> None:
@@ -45,6 +48,7 @@ class ROIKeypointHead(nn.Module):
         self.feature_extractor = feature_extractor
         self.predictor = predictor
         self.num_keypoints = num_keypoints
+        self.skeleton = skeleton
         self.box_end_offset = box_end_offset
         self.needs_point_in_object = needs_point_in_object
 
@@ -109,6 +113,19 @@ def build_roi_keypoint_head(
         extractor,
         predictor,
         num_keypoints=head.NUM_CLASSES,
+        skeleton=_build_skeleton(cfg),
         box_end_offset=dialect.box_end_offset,
         needs_point_in_object=dialect.keypoint_in_object,
     )
+
+
+def _build_skeleton(cfg: CfgNode) -> Skeleton | None:
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    if not head.NAMES:
+        return None
+    if len(head.NAMES) != head.NUM_CLASSES:
+        raise ValueError(
+            f"MODEL.ROI_KEYPOINT_HEAD.NAMES has {len(head.NAMES)} names for NUM_CLASSES "
+            f"{head.NUM_CLASSES}"
+        )
+    return Skeleton(tuple(head.NAMES), tuple((int(a), int(b)) for a, b in head.CONNECTIONS))
