@@ -23,6 +23,7 @@ from maskrcnn_lib.checkpoint import Checkpointer
 from maskrcnn_lib.checkpoint.native import bare_model
 from maskrcnn_lib.engine.batch import describe_images, dump_batch
 from maskrcnn_lib.engine.events import EventLog, open_event_log
+from maskrcnn_lib.engine.prefetch import prefetched
 from maskrcnn_lib.engine.progress import log_line, progress_bar, used_memory
 from maskrcnn_lib.engine.step import Outcome, TrainingStep
 from maskrcnn_lib.engine.termination import EXIT_CODE, Termination
@@ -215,7 +216,8 @@ class Trainer:
         """Numbers the loader's batches; the time that it takes is the data's."""
         self._last_end = time.perf_counter()
         iteration = self.start_iter
-        for iteration, batch in enumerate(self.data_loader, start=self.start_iter + 1):
+        batches = prefetched(self.data_loader, self.step.device)
+        for iteration, batch in enumerate(batches, start=self.start_iter + 1):
             yield iteration, batch
         if iteration < self.max_iter:
             raise RuntimeError(

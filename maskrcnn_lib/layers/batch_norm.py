@@ -1,7 +1,17 @@
 """Batch normalisation whose statistics and affine parameters do not change."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+
+class _Remembered(NamedTuple):
+    """What was computed from tensors, and what they were then."""
+
+    sources: tuple[Tensor, ...]
+    state: tuple
+    result: tuple[Tensor, Tensor]
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -23,11 +33,36 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
+        self._remembered: _Remembered | None = None
 
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """(C,) factor and (C,) offset: y = x * scale + shift. For folding into a convolution."""
+    def scale_and_shift(self, shift_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """(C,) factor and (C,) offset: y = x * scale + shift. For folding into a convolution.
+
+        They are computed again only after a buffer was replaced or changed in place (not through
+        its ``data``, which leaves no trace), because 53 norms would cost 200 calls in each pass.
+
+        Args:
+            shift_dtype: of the offset; by default that of the buffers, as the factor always has.
+        """
+        sources = (self.weight, self.bias, self.running_mean, self.running_var)
+        if torch.compiler.is_compiling() or any(s.is_inference() for s in sources):
+            return self._compute(shift_dtype)
+        state = (
+            shift_dtype,
+            torch.is_inference_mode_enabled(),  # its tensors are of no use to autograd
+            *(source._version for source in sources),
+        )
+        known = self._remembered
+        same = known is not None and known.state == state
+        if not same or any(a is not b for a, b in zip(known.sources, sources, strict=True)):
+            known = _Remembered(sources, state, self._compute(shift_dtype))
+            self._remembered = known
+        return known.result
+
+    @torch.no_grad()
+    def _compute(self, shift_dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         scale = self.weight * self.running_var.rsqrt()
-        return scale, self.bias - self.running_mean * scale
+        return scale, (self.bias - self.running_mean * scale).to(shift_dtype or self.bias.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in any floating dtype -> the same shape and dtype."""

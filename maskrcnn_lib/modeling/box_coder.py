@@ -5,6 +5,7 @@ same numbers, because its boxes are ours with x2 and y2 one smaller.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -42,18 +43,11 @@ class BoxCoder:
         Returns:
             (..., 4) offsets (dx, dy, dw, dh), weighted.
         """
-        x, y, width, height = _centre_and_size(proposals)
-        target_x, target_y, target_width, target_height = _centre_and_size(reference_boxes)
-        weight_x, weight_y, weight_width, weight_height = self.weights
-        return torch.stack(
-            (
-                weight_x * (target_x - x) / width,
-                weight_y * (target_y - y) / height,
-                weight_width * torch.log(target_width / width),
-                weight_height * torch.log(target_height / height),
-            ),
-            dim=-1,
-        )
+        centre, size = _centre_and_size(proposals)
+        target_centre, target_size = _centre_and_size(reference_boxes)
+        shift = _times(target_centre - centre, self.weights[:2]) / size
+        scale = _times(torch.log(target_size / size), self.weights[2:])
+        return torch.cat((shift, scale), dim=-1)
 
     def decode(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         """Returns the boxes that the offsets ``rel_codes`` describe.
@@ -67,22 +61,37 @@ class BoxCoder:
         """
         offsets = rel_codes.unflatten(-1, (-1, 4))  # (..., k, 4)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-        x, y, width, height = _centre_and_size(boxes.to(offsets.dtype).unsqueeze(-2))  # (..., 1)
-        weight_x, weight_y, weight_width, weight_height = self.weights
-        dx, dy, dw, dh = offsets.unbind(-1)  # (..., k)
-        x = x + dx / weight_x * width
-        y = y + dy / weight_y * height
-        half_width = 0.5 * width * torch.exp((dw / weight_width).clamp(max=self.bbox_xform_clip))
-        half_height = 0.5 * height * torch.exp((dh / weight_height).clamp(max=self.bbox_xform_clip))
-        corners = (x - half_width, y - half_height, x + half_width, y + half_height)
-        return torch.stack(corners, dim=-1).flatten(-2)
+        centre, size = _centre_and_size(boxes.to(offsets.dtype).unsqueeze(-2))  # (..., 1, 2)
+        shift, scale = offsets.split(2, dim=-1)  # (..., k, 2)
+        centre = centre + _over(shift, self.weights[:2]) * size
+        scale = _over(scale, self.weights[2:]).clamp(max=self.bbox_xform_clip)
+        half_size = 0.5 * size * torch.exp(scale)
+        return torch.cat((centre - half_size, centre + half_size), dim=-1).flatten(-2)
 
 
-def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre x, centre y, width, height of xyxy boxes (..., 4); each of shape (...)."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    width, height = x2 - x1, y2 - y1
-    return x1 + 0.5 * width, y1 + 0.5 * height, width, height
+def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre (..., 2) and size (..., 2) of xyxy boxes (..., 4); x first."""
+    start, end = boxes.split(2, dim=-1)
+    size = end - start
+    return start + 0.5 * size, size
+
+
+def _times(pairs: Tensor, factors: Sequence[float]) -> Tensor:
+    """Each of the pairs (..., 2) times its own factor; in one call where there is but one."""
+    first, second = factors
+    if first == second:
+        return pairs * first
+    x, y = pairs.unbind(-1)
+    return torch.stack((x * first, y * second), dim=-1)
+
+
+def _over(pairs: Tensor, divisors: Sequence[float]) -> Tensor:
+    """As ``_times``, divided."""
+    first, second = divisors
+    if first == second:
+        return pairs / first
+    x, y = pairs.unbind(-1)
+    return torch.stack((x / first, y / second), dim=-1)
 
 
 def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:

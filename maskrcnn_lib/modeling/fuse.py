@@ -7,6 +7,7 @@ training; ``fuse_frozen_norms`` does it once and for all in a model that only pr
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +35,32 @@ def _folded(conv: nn.Conv2d, norm: ConstantNorm) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.reshape(-1, 1, 1, 1), shift
 
 
+class _ScaledWeight(torch.autograd.Function):
+    """weight * scale in another dtype, in one pass forward and one backward."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(scale)
+        return torch.mul(weight, scale, out=torch.empty_like(weight, dtype=dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (scale,) = ctx.saved_tensors
+        return grad * scale, None, None  # in the dtype of scale, which is that of the weight
+
+
 def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
-    """``norm(conv(x))`` in one convolution: (N, C, H, W) -> (N, D, H', W')."""
-    weight, bias = _folded(conv, norm)
+    """``norm(conv(x))`` in one convolution: (N, C, H, W) -> (N, D, H', W').
+
+    Under autocast weight and bias come in its dtype at once, without passes of their own.
+    """
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and conv.bias is None and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+        scale, bias = norm.scale_and_shift(dtype)
+        weight = _ScaledWeight.apply(conv.weight, scale.reshape(-1, 1, 1, 1), dtype)
+    else:
+        weight, bias = _folded(conv, norm)
     return conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 

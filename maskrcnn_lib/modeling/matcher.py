@@ -7,7 +7,7 @@ from maskrcnn_lib.structures.boxlist_ops import pairwise_iou
 
 # Overlaps that are in memory at once: on the CPU about as many as its cache holds.
 BLOCK_CELLS = {"cpu": 1 << 18}
-BLOCK_CELLS_ON_GPU = 1 << 24
+BLOCK_CELLS_ON_GPU = 1 << 26
 
 
 class Matcher:
@@ -86,6 +86,10 @@ class Matcher:
         matched = torch.cat(best, dim=-1) >= self.high_threshold
         if self.allow_low_quality_matches:
             limit = torch.stack(highest).amax(dim=0).unsqueeze(-1)  # (N, G, 1)
+            if len(blocks) == 1:  # all is in memory still
+                return self._where_matched(
+                    best[0], matched | _equals_highest(quality, limit), matches[0]
+                )
             ties = [_equals_highest(pairwise_iou(elements, block), limit) for block in blocks]
             matched = matched | torch.cat(ties, dim=-1)
         return self._where_matched(torch.cat(best, dim=-1), matched, torch.cat(matches, dim=-1))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from maskrcnn_lib.structures.flat_polygons import FlatPolygons
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+from maskrcnn_lib.utils.transfer import send
 
 
 class PackedMasks(NamedTuple):
@@ -25,9 +26,11 @@ class PackedMasks(NamedTuple):
     polygon_index: Tensor
     bitmap_index: Tensor
 
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> "PackedMasks":
-        """The same on ``device``."""
-        return PackedMasks(*(part.to(device, non_blocking=non_blocking) for part in self))
+    def to(self, device: torch.device) -> "PackedMasks":
+        """The same on ``device``; the host does not wait."""
+        polygons, *others = self
+        polygons = FlatPolygons(*(send(part, device) for part in polygons))
+        return PackedMasks(polygons, *(send(part, device) for part in others))
 
 
 def pack_masks(masks: Sequence[SegmentationMask], slots: int) -> PackedMasks:
@@ -37,24 +40,23 @@ def pack_masks(masks: Sequence[SegmentationMask], slots: int) -> PackedMasks:
         masks: per image those of its objects; in one image all are polygons or all are bitmaps.
         slots: G, at least the number of objects of the fullest image.
     """
-    polygon_index = torch.full((len(masks), slots), -1, dtype=torch.int64)
-    bitmap_index = torch.full((len(masks), slots), -1, dtype=torch.int64)
+    numbers: dict[str, list[list[int]]] = {"poly": [], "mask": []}
     polygons: list[FlatPolygons] = []
     bitmaps: list[Tensor] = []
-    polygon_count = bitmap_count = 0
-    for image, of_image in enumerate(masks):
-        count = len(of_image)
-        if of_image.mode == "poly":
-            polygon_index[image, :count] = torch.arange(polygon_count, polygon_count + count)
+    counts = {"poly": 0, "mask": 0}
+    for of_image in masks:
+        kind = "poly" if of_image.mode == "poly" else "mask"
+        for other, rows in numbers.items():
+            used = len(of_image) if other == kind else 0
+            first = counts[other]
+            rows.append([*range(first, first + used), *[-1] * (slots - used)])
+        counts[kind] += len(of_image)
+        if kind == "poly":
             polygons.append(of_image.flat_polygons())
-            polygon_count += count
         else:
-            bitmap_index[image, :count] = torch.arange(bitmap_count, bitmap_count + count)
             bitmaps.append(of_image.get_mask_tensor())
-            bitmap_count += count
-    return PackedMasks(
-        FlatPolygons.cat(polygons), _stack_bitmaps(bitmaps), polygon_index, bitmap_index
-    )
+    indices = torch.tensor(list(numbers.values()), dtype=torch.int64).reshape(2, len(masks), slots)
+    return PackedMasks(FlatPolygons.cat(polygons), _stack_bitmaps(bitmaps), *indices)
 
 
 def _stack_bitmaps(parts: Sequence[Tensor]) -> Tensor:

@@ -1,6 +1,8 @@
 """The ground truth of a batch as padded tensors."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from maskrcnn_lib.modeling.packed_masks import PackedMasks, pack_masks
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
+from maskrcnn_lib.utils.transfer import send
 
 Seeds = Tensor | Sequence[int]
 
@@ -68,34 +71,43 @@ def batch_targets(
     """
     if len(targets) != len(image_sizes):
         raise ValueError(f"{len(targets)} targets for {len(image_sizes)} images")
-    fullest = max((len(target) for target in targets), default=0)
-    # Filled where the targets are, so that they move to another device in one piece.
-    home = targets[0].bbox.device if targets else device
-    boxes = torch.zeros((len(targets), fullest, 4), device=home)
-    labels = torch.zeros((len(targets), fullest), dtype=torch.int64, device=home)
-    keypoints = torch.zeros((len(targets), fullest, num_keypoints, 3), device=home)
-    masks = []
+    targets = [target.convert("xyxy") for target in targets]
     needed = [*(["masks"] if with_masks else []), *(["keypoints"] if num_keypoints else [])]
     for index, (target, image_size) in enumerate(zip(targets, image_sizes, strict=True)):
-        target = target.convert("xyxy")
-        _check_target(index, target, image_size, num_classes=num_classes, needed=needed)
-        boxes[index, : len(target)] = target.bbox
-        labels[index, : len(target)] = target.get_field("labels")
-        if with_masks:
-            masks.append(target.get_field("masks"))
-        if num_keypoints and len(target):
-            keypoints[index, : len(target)] = _points(index, target, num_keypoints)
-    counts = torch.tensor([len(target) for target in targets]).to(device, non_blocking=True)
-    valid = torch.arange(fullest, device=device) < counts[:, None]
-    seeds = _as_seeds(seeds, len(targets))
-    boxes, labels, seeds, keypoints = (
-        part.to(device, non_blocking=True) for part in (boxes, labels, seeds, keypoints)
+        _check_target(index, target, image_size, needed=needed)
+    counts = [len(target) for target in targets]
+    fullest = max(counts, default=0)
+    # Joined where the targets are, so that they move to another device in one piece.
+    home = targets[0].bbox.device if targets else device
+    boxes = torch.cat([torch.zeros((0, 4), device=home), *(t.bbox for t in targets)])
+    labels = torch.cat(
+        [
+            torch.zeros(0, dtype=torch.int64, device=home),
+            *(target.get_field("labels") for target in targets),
+        ]
     )
+    _check_values(boxes, labels, counts, num_classes)
+    points = [torch.zeros((0, num_keypoints, 3), device=home)]
+    if num_keypoints:
+        points += [_points(i, t, num_keypoints) for i, t in enumerate(targets) if len(t)]
+    used = torch.arange(fullest) < torch.tensor(counts, dtype=torch.int64)[:, None]  # (N, G)
+    at_home = send(used, home)
+    parts = (boxes, labels, torch.cat(points))
+    boxes, labels, keypoints = (send(_into_slots(part, at_home), device) for part in parts)
+    valid = send(used, device)
+    seeds = send(_as_seeds(seeds, len(targets)), device)
     result = Targets(boxes, labels, valid, seeds, keypoints=keypoints if num_keypoints else None)
     if not with_masks:
         return result
-    packed = pack_masks(masks, fullest).to(device, non_blocking=True)
+    masks = [target.get_field("masks") for target in targets]
+    packed = pack_masks(masks, fullest).to(device)
     return result._replace(masks=masks, packed_masks=packed)
+
+
+def _into_slots(rows: Tensor, used: Tensor) -> Tensor:
+    """(N, G, ...) with the rows of all images, one behind the other, in the used slots (N, G)."""
+    slots = rows.new_zeros((*used.shape, *rows.shape[1:]))
+    return slots.masked_scatter(used.reshape(*used.shape, *(1,) * (rows.dim() - 1)), rows)
 
 
 def _points(index: int, target: BoxList, num_keypoints: int) -> Tensor:
@@ -123,7 +135,6 @@ def _check_target(
     target: BoxList,
     image_size: tuple[int, int],
     *,
-    num_classes: int | None,
     needed: Sequence[str],
 ) -> None:
     height, width = image_size
@@ -143,26 +154,36 @@ def _check_target(
             raise ValueError(
                 f"target {index}: {len(target.get_field(field))} {field} for {len(target)} boxes"
             )
-    _check_values(index, target, num_classes)
 
 
-def _check_values(index: int, target: BoxList, num_classes: int | None) -> None:
-    boxes, labels = target.bbox, target.get_field("labels")
+def _check_values(
+    boxes: Tensor, labels: Tensor, counts: Sequence[int], num_classes: int | None
+) -> None:
+    """Looks at boxes and labels of all images, one behind the other, where they are on the CPU."""
     if boxes.device.type == "cpu":
         sides = boxes[:, 2:] - boxes[:, :2]
         bad = ~(boxes.isfinite().all(dim=1) & (sides > 0).all(dim=1))
         if bad.any():
-            which = int(bad.nonzero()[0])
+            row = int(bad.nonzero()[0])
+            index, which = _place(row, counts)
             raise ValueError(
-                f"target {index}: box {which} is {boxes[which].tolist()} (x1, y1, x2, y2), which "
+                f"target {index}: box {which} is {boxes[row].tolist()} (x1, y1, x2, y2), which "
                 "is not finite or has no area; remove it, for instance with clip_to_image()"
             )
     if labels.device.type == "cpu" and num_classes is not None:
         bad = (labels < 1) | (labels >= num_classes)
         if bad.any():
-            which = int(bad.nonzero()[0])
+            row = int(bad.nonzero()[0])
+            index, which = _place(row, counts)
             raise ValueError(
-                f"target {index}: label {int(labels[which])} of box {which} is not in 1.."
+                f"target {index}: label {int(labels[row])} of box {which} is not in 1.."
                 f"{num_classes - 1}; 0 is the background (the model's NUM_CLASSES, {num_classes}, "
                 "counts it)"
             )
+
+
+def _place(row: int, counts: Sequence[int]) -> tuple[int, int]:
+    """Image and number in it of a row among those of all images."""
+    ends = list(accumulate(counts))
+    image = bisect_right(ends, row)
+    return image, row - (ends[image] - counts[image])

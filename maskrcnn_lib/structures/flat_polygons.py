@@ -1,6 +1,7 @@
 """Polygons of many objects in three tensors, as the operators take them."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -36,10 +37,9 @@ class FlatPolygons(NamedTuple):
         """
         if not parts:
             return cls.from_counts(torch.zeros((0, 2), dtype=torch.float64), [])
-        polygon_sizes = torch.cat([part.polygon_offsets.diff() for part in parts])
-        instance_sizes = torch.cat([part.instance_offsets.diff() for part in parts])
         points = torch.cat([part.points for part in parts])
-        return cls(points, _running_total(polygon_sizes), _running_total(instance_sizes))
+        polygon_offsets = _joined([part.polygon_offsets for part in parts])
+        return cls(points, polygon_offsets, _joined([part.instance_offsets for part in parts]))
 
     @property
     def count(self) -> int:
@@ -53,6 +53,14 @@ class FlatPolygons(NamedTuple):
 
 def _offsets(sizes: Sequence[int]) -> Tensor:
     return _running_total(torch.tensor(sizes, dtype=torch.int64))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Offsets of all, from those of parts that each begin at 0, in a fixed number of calls."""
+    steps = torch.cat(list(parts)).diff()  # with one step back to 0 between two parts
+    ends = set(accumulate(len(part) for part in parts))
+    kept = [index for index in range(len(steps)) if index + 1 not in ends]
+    return _running_total(steps[torch.tensor(kept, dtype=torch.int64, device=steps.device)])
 
 
 def _running_total(sizes: Tensor) -> Tensor:

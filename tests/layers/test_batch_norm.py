@@ -62,3 +62,28 @@ def test_gradient_and_empty_batch_pass_through():
     expected = norm.scale_and_shift()[0][:, None, None].expand(2, 3, 4, 4)
     torch.testing.assert_close(x.grad, expected)
     assert norm(torch.zeros(0, 3, 4, 4)).shape == (0, 3, 4, 4)
+
+
+def test_scale_and_shift_follow_every_change_of_a_buffer():
+    norm = random_norm(3)
+    first = norm.scale_and_shift()
+    assert norm.scale_and_shift()[0] is first[0]  # nothing changed: nothing is computed
+    norm.running_var.mul_(4)
+    torch.testing.assert_close(norm.scale_and_shift()[0], first[0] / 2)
+    norm.load_state_dict(random_norm(3).state_dict())
+    torch.testing.assert_close(norm.scale_and_shift(), first)
+    norm.bias = norm.bias + 1
+    torch.testing.assert_close(norm.scale_and_shift()[1], first[1] + 1)
+    assert norm.double().scale_and_shift()[0].dtype == torch.float64
+
+
+def test_scale_and_shift_of_inference_serve_training():
+    norm, x = random_norm(3), torch.ones(1, 3, 2, 2, requires_grad=True)
+    with torch.inference_mode():
+        norm(x)
+    norm(x).sum().backward()
+    expected = norm.scale_and_shift()[0][:, None, None].expand(1, 3, 2, 2)
+    torch.testing.assert_close(x.grad, expected)
+    shift = norm.scale_and_shift(torch.bfloat16)[1]
+    assert shift.dtype == torch.bfloat16
+    assert torch.equal(shift, norm.scale_and_shift()[1].bfloat16())

@@ -103,3 +103,22 @@ def test_fused_convolution_keeps_frozen_parameters_frozen():
     pair = Pair(nn.Conv2d(3, 4, 1, bias=False).requires_grad_(False), random_norm(4))
     fuse_frozen_norms(pair)
     assert not pair.conv.bias.requires_grad
+
+
+def test_folding_under_autocast_rounds_once_and_keeps_the_gradient():
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(4, 6, 3, bias=False), FrozenBatchNorm2d(6)
+    norm.weight.uniform_(0.5, 2)
+    norm.running_mean.uniform_(-1, 1)
+    x = torch.randn(2, 4, 9, 9).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv_norm(conv, norm, x)
+    scale, shift = norm.scale_and_shift()
+    weight = (conv.weight * scale[:, None, None, None]).bfloat16().detach().requires_grad_()
+    expected = torch.nn.functional.conv2d(x, weight, shift.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)
+    found.float().square().sum().backward()
+    expected.float().square().sum().backward()
+    assert conv.weight.grad.dtype == torch.float32
+    assert torch.equal(conv.weight.grad, weight.grad * scale[:, None, None, None])

@@ -40,15 +40,16 @@ def select_proposals(
         min_size: width and height that a proposal must have after clipping to its image; empty
             ones are dropped in any case.
     """
-    level_logits, level_boxes = [], []
-    for level_anchors, logits, level_offsets in zip(anchors, objectness, offsets, strict=True):
+    level_logits, level_anchors, level_offsets = [], [], []
+    for of_level, logits, all_offsets in zip(anchors, objectness, offsets, strict=True):
         count = min(pre_nms_top_n, logits.shape[1])
-        logits, chosen = logits.float().topk(count, dim=1)  # (N, k); sigmoid keeps the order
-        chosen_offsets = level_offsets.gather(1, chosen[:, :, None].expand(-1, -1, 4))
-        level_boxes.append(box_coder.decode(chosen_offsets, level_anchors[chosen]))
+        logits, chosen = logits.topk(count, dim=1)  # (N, k); sigmoid keeps the order
         level_logits.append(logits)
-    scores = torch.cat(level_logits, dim=1).sigmoid()  # (N, K)
-    boxes = clip_boxes(torch.cat(level_boxes, dim=1), image_sizes)  # (N, K, 4)
+        level_anchors.append(of_level[chosen])
+        level_offsets.append(all_offsets.gather(1, chosen[:, :, None].expand(-1, -1, 4)))
+    scores = torch.cat(level_logits, dim=1).float().sigmoid()  # (N, K)
+    boxes = box_coder.decode(torch.cat(level_offsets, dim=1), torch.cat(level_anchors, dim=1))
+    boxes = clip_boxes(boxes, image_sizes)  # (N, K, 4)
     sides = boxes[..., 2:] - boxes[..., :2]
     usable = ((sides >= min_size) & (sides > 0)).all(dim=-1)
     levels = [

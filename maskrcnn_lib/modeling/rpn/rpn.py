@@ -30,6 +30,7 @@ from maskrcnn_lib.modeling.rpn.loss import RPNLearning, rpn_losses
 from maskrcnn_lib.modeling.rpn.neighbourhoods import neighbour_table, neighbourhoods
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.image_list import ImageList
+from maskrcnn_lib.utils.transfer import send
 
 # Offsets of the RPN are not scaled in any of the toolboxes.
 RPN_CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -225,7 +226,7 @@ class RPNModule(nn.Module):
             [flatten_anchors(level, 1).squeeze(-1) for level in objectness],
             [flatten_anchors(level, 4) for level in offsets],
             shapes,
-            torch.tensor(images.image_sizes).to(device, non_blocking=True),
+            send(torch.tensor(images.image_sizes), device),
         )
 
     def _propose(self, predictions: Predictions, limits: ProposalLimits) -> Proposals:
