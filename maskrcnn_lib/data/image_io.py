@@ -75,6 +75,11 @@ def _jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
     return partial(decode_jpeg, apply_exif_orientation=True)
 
 
+def load_decoder() -> None:
+    """Loads the JPEG decoder now: with torchvision's import it takes a second or more, once."""
+    _jpeg_decoder()
+
+
 def _read_jpeg(path: Path) -> np.ndarray | None:
     """An ordinary grey or RGB JPEG file as (H, W, 3) uint8, upright; None for all other files."""
     decode = _jpeg_decoder()

@@ -20,6 +20,7 @@ from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.transforms import ImageTransform, build_transform
 from maskrcnn_lib.engine.loader_inference import inference
 from maskrcnn_lib.engine.postprocess import restore_original_size
+from maskrcnn_lib.layers.packed import pack_layers
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.fuse import fuse_frozen_norms
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -232,13 +233,16 @@ def build_detector(
     _check_fit(report, cfg.MODEL.DIALECT)
     device = resolve_device(cfg.MODEL.DEVICE)
     model = fuse_frozen_norms(model.eval()).to(device, memory_format=torch.channels_last)
+    dtype = DTYPES[cfg.DTYPE]
+    if device.type == "cpu":
+        pack_layers(model, dtype)
     return Detector(
         model,
         transform=build_transform(cfg, min_size=min_image_size),
         dialect=get_dialect(cfg.MODEL.DIALECT),
         size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
         device=device,
-        dtype=DTYPES[cfg.DTYPE],
+        dtype=dtype,
         class_names=_class_names(report, num_classes(cfg)),
         report=report,
         only_proposes=only_proposes(cfg),

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.convolution import conv2d
+from maskrcnn_lib.layers.packed import PackedConv2d, PackedLinear
 
 # Norms that do the same to every input, the latter outside training mode.
 ConstantNorm = FrozenBatchNorm2d | nn.BatchNorm2d | nn.SyncBatchNorm
@@ -64,11 +66,49 @@ def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Ten
     return conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))`` for any norm; folded where the norm is frozen."""
-    if isinstance(norm, FrozenBatchNorm2d):
-        return conv_frozen_norm(conv, norm, x)
-    return norm(conv(x))
+def conv_norm(
+    conv: nn.Module,
+    norm: nn.Module,
+    x: Tensor,
+    *,
+    add: Tensor | None = None,
+    overwrite: bool = False,
+    relu: bool = False,
+) -> Tensor:
+    """``norm(conv(x))`` for any norm, plus ``add``, then a ReLU where asked for.
+
+    The norm is folded where it is frozen. A packed convolution does everything in one pass.
+
+    Args:
+        conv, norm: the two layers.
+        x: (N, C, H, W).
+        add: (N, D, H', W').
+        overwrite: whether ``add`` is used nowhere else, so that it may become the result.
+        relu: whether a ReLU follows.
+    """
+    if isinstance(conv, PackedConv2d) and isinstance(norm, nn.Identity):
+        return conv(x, add=add, overwrite=overwrite, relu=relu)
+    frozen = isinstance(norm, FrozenBatchNorm2d)
+    y = conv_frozen_norm(conv, norm, x) if frozen else norm(conv(x))
+    if add is not None:
+        y = y.add_(add)
+    return F.relu(y, inplace=True) if relu else y
+
+
+def with_relu(layer: nn.Module, x: Tensor) -> Tensor:
+    """``relu(layer(x))``, in one pass where the layer is packed."""
+    if isinstance(layer, PackedConv2d | PackedLinear):
+        return layer(x, relu=True)
+    return F.relu(layer(x), inplace=True)
+
+
+def with_sum(layer: nn.Module, x: Tensor, other: Tensor | None) -> Tensor:
+    """``layer(x) + other``, in one pass where the layer is packed; other may be overwritten."""
+    if other is None:
+        return layer(x)
+    if isinstance(layer, PackedConv2d):
+        return layer(x, add=other, overwrite=True)
+    return layer(x) + other
 
 
 def fuse_frozen_norms(model: nn.Module) -> nn.Module:

@@ -132,9 +132,8 @@ class ConvBlock(nn.Module):
         self.bn = nn.Identity() if norm is None else norm(out_channels)
         self.relu = relu
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = conv_norm(self.conv, self.bn, x)
-        return F.relu(x, inplace=True) if self.relu else x
+    def forward(self, x: Tensor, *, add: Tensor | None = None) -> Tensor:
+        return conv_norm(self.conv, self.bn, x, add=add, relu=self.relu)
 
 
 class InvertedResidual(nn.Module):
@@ -160,8 +159,7 @@ class InvertedResidual(nn.Module):
         y = x if self.pw is None else self.pw(x)
         if self.upsample:
             y = F.interpolate(y, scale_factor=2.0, mode="nearest")
-        y = self.pwl(self.dw(y))
-        return y.add_(x) if self.residual else y
+        return self.pwl(self.dw(y), add=x if self.residual else None)
 
 
 class BlockStack(nn.Sequential):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskrcnn_lib.modeling.fuse import with_sum
 from maskrcnn_lib.modeling.make_layers import NormFactory, make_conv
 
 
@@ -51,12 +52,11 @@ class FPN(nn.Module):
         """
         top_down = None
         outputs = []
-        for level, features in zip(reversed(self.stages), reversed(x), strict=True):
-            inner = getattr(self, f"fpn_inner{level}")(features)
+        for level, finer in zip(reversed(self.stages), reversed(x), strict=True):
             if top_down is not None:
-                inner = inner + F.interpolate(top_down, size=inner.shape[-2:], mode="nearest")
-            top_down = inner
-            outputs.append(getattr(self, f"fpn_layer{level}")(inner))
+                top_down = F.interpolate(top_down, size=finer.shape[-2:], mode="nearest")
+            top_down = with_sum(getattr(self, f"fpn_inner{level}"), finer, top_down)
+            outputs.append(getattr(self, f"fpn_layer{level}")(top_down))
         outputs.reverse()
         return outputs if self.top_blocks is None else outputs + self.top_blocks(x[-1], outputs[-1])
 

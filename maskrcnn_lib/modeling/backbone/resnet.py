@@ -37,7 +37,7 @@ class Stem(nn.Module):
         self.bn1 = norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
+        x = conv_norm(self.conv1, self.bn1, x, relu=True)
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
@@ -93,10 +93,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
-        y = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        y = F.relu(conv_norm(self.conv2, self.bn2, y), inplace=True)
-        y = conv_norm(self.conv3, self.bn3, y)
-        return F.relu(y.add_(shortcut), inplace=True)
+        y = conv_norm(self.conv1, self.bn1, x, relu=True)
+        y = conv_norm(self.conv2, self.bn2, y, relu=True)
+        # A shortcut with a convolution is used here alone.
+        overwrite = self.downsample is not None
+        return conv_norm(self.conv3, self.bn3, y, add=shortcut, overwrite=overwrite, relu=True)
 
 
 class ResNet(nn.Module):

@@ -15,6 +15,7 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_rpn_feature
 from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.fuse import with_relu
 from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.norms import named_norm_factory
@@ -60,7 +61,7 @@ class RPNHead(nn.Module):
         Args:
             features: maps (N, in_channels, H, W), finest first.
         """
-        hidden = [F.relu(self.conv(feature)) for feature in features]
+        hidden = [with_relu(self.conv, feature) for feature in features]
         return [self.cls_logits(x) for x in hidden], [self.bbox_pred(x) for x in hidden]
 
     def at(self, features: Sequence[Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:

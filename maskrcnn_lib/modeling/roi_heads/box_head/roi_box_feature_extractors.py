@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.backbone import build_resnet_head
 from maskrcnn_lib.modeling.backbone.fbnetv3 import BlockStack, build_fbnetv3_box_feature
+from maskrcnn_lib.modeling.fuse import with_relu
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_normal, make_conv, make_fc
 from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
@@ -68,7 +68,7 @@ class FPN2MLPFeatureExtractor(nn.Module):
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
         x = self.pooler(features, rois).flatten(1)
-        return F.relu(self.fc7(F.relu(self.fc6(x))))
+        return with_relu(self.fc7, with_relu(self.fc6, x))
 
 
 class FPNXconv1fcFeatureExtractor(nn.Module):
@@ -115,7 +115,7 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
         x = self.xconvs(self.pooler(features, rois))
-        return F.relu(self.fc6(x.flatten(1)))
+        return with_relu(self.fc6, x.flatten(1))
 
 
 class BlocksROIFeatureExtractor(nn.Module):

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_mask_feature
+from maskrcnn_lib.modeling.fuse import with_relu
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal, make_conv
 from maskrcnn_lib.modeling.norms import group_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
@@ -66,7 +66,7 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
         """
         x = self.pooler(features, rois)
         for name in self.layer_names:
-            x = F.relu(getattr(self, name)(x))
+            x = with_relu(getattr(self, name), x)
         return x
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from maskrcnn_lib.layers.convolution import conv2d
 from maskrcnn_lib.modeling import registry
 
 # As detectron2 has it. maskrcnn-benchmark's He initialisation by the number of outputs makes these
@@ -20,6 +21,8 @@ class Conv1x1MaskPredictor(nn.Module):
         in_channels: channels of a region's map.
         num_classes: classes including background, which is class 0.
     """
+
+    unpacked = ("mask_fcn_logits",)  # only the rows of the wanted classes are used
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -63,7 +66,25 @@ class DeconvMaskPredictor(Conv1x1MaskPredictor):
             x: (K, in_channels, M, M).
             labels: (K,) int64, the class whose logits are wanted; None for all classes.
         """
-        return super().forward(F.relu(self.conv5_mask(x)), labels)
+        if labels is None:
+            return super().forward(F.relu(self.conv5_mask(x)))
+        count, _, side, _ = x.shape
+        weight = self.mask_fcn_logits.weight[labels].flatten(1)[:, :, None]  # (K, D, 1)
+        finer = self._finer(x).permute(0, 2, 3, 1)  # (K, M, M, 4 * D)
+        logits = torch.bmm(finer.reshape(count, side * side * 4, weight.shape[1]), weight)
+        logits = logits.view(count, side, side, 4).permute(0, 3, 1, 2)
+        logits = F.pixel_shuffle(logits, 2)[:, 0]  # (K, 2 * M, 2 * M)
+        return logits + self.mask_fcn_logits.bias[labels][:, None, None]
+
+    def _finer(self, x: Tensor) -> Tensor:
+        """(K, 4 * D, M, M): the D channels of each of the four pixels that a pixel becomes.
+
+        Windows of this transposed convolution do not overlap, so that it is a 1x1 convolution to
+        four times the channels; that is faster, and the pixels can be put in order when they have
+        but one channel.
+        """
+        weight = self.conv5_mask.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+        return F.relu(conv2d(x, weight, self.conv5_mask.bias.repeat(4)), inplace=True)
 
 
 @registry.ROI_MASK_PREDICTOR.register("MaskRCNNConv1x1Predictor")
