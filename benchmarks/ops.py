@@ -118,6 +118,21 @@ def paste_rows() -> Iterator[Row]:
         )
 
 
+def keypoint_rows() -> Iterator[Row]:
+    from torchvision.models.detection.roi_heads import heatmaps_to_keypoints
+
+    hills = torch.nn.functional.interpolate(
+        4 * torch.randn(20 * 17, 1, 7, 7), size=(56, 56), mode="bicubic"
+    ).view(20, 17, 56, 56)
+    maps = hills + 0.3 * torch.randn(hills.shape)
+    boxes = random_boxes(20, IMAGE_SIZE, 20, 400)
+    yield Row(
+        "heat_map_peaks, 20 persons, 17 maps of 56 x 56",
+        lambda: layers.heat_map_peaks(maps, boxes),
+        lambda: heatmaps_to_keypoints(maps, boxes),
+    )
+
+
 def outlines(count: int, points: int, size: tuple[int, int]):
     """Round objects with uneven borders: `count` polygons, (points, 2) float64."""
     boxes = random_boxes(count, size, 40, 300).double()
@@ -269,7 +284,15 @@ def focal_loss_rows() -> Iterator[Row]:
         yield Row(f"sigmoid_focal_loss and backward, {what}", ours, peer)
 
 
-ROWS = (focal_loss_rows, nms_rows, paste_rows, mask_target_rows, roi_align_rows, pyramid_rows)
+ROWS = (
+    focal_loss_rows,
+    nms_rows,
+    paste_rows,
+    keypoint_rows,
+    mask_target_rows,
+    roi_align_rows,
+    pyramid_rows,
+)
 
 
 def on_threads(row: Row, threads: int) -> Row:

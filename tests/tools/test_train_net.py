@@ -19,6 +19,7 @@ from PIL import Image
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.engine.events import read_records
+from maskrcnn_lib.engine.inference import build_detector
 from maskrcnn_lib.tools import launch, train_net
 from maskrcnn_lib.tools.cli import main
 
@@ -303,3 +304,27 @@ def test_a_training_leaves_its_files_and_a_usable_model(runs, test_data, tmp_pat
     expected = evaluations[-1]["instances_val/segm/AP"]
     # frozen norms are folded into the weights here, which rounds bfloat16 differently
     assert measured["segm"]["AP"] == pytest.approx(expected, abs=0.02)
+
+
+def test_keypoints_get_number_names_and_lines_from_the_data(tmp_path):
+    """A bird of three points is learned, kept with the run, and found with its skeleton."""
+    data = _write_data(tmp_path / "birds", categories=("bird",))
+    content = json.loads((data / "labels.json").read_text())
+    names = ["head", "left_wing", "right_wing"]
+    content["categories"][0] |= {"keypoints": names, "skeleton": [[1, 2], [1, 3]]}
+    for entry in content["annotations"]:
+        entry |= {"keypoints": [15, 7, 2, 22, 15, 2, 8, 15, 1], "num_keypoints": 3}
+    (data / "labels.json").write_text(json.dumps(content))
+    command = _command(data, tmp_path / "run", "SOLVER.MAX_ITER", 2, "SOLVER.BASE_LR", 1e-6)
+    command[command.index(CONFIG)] = "d2go/keypoint_rcnn_fbnetv3a_dsmask_C4"
+    assert main(command) == 0
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert any(record.get("loss_kp", 0) > 0 for record in records)
+    cfg = get_cfg(tmp_path / "run" / "config.yaml", ["MODEL.ROI_HEADS.SCORE_THRESH", 0.0])
+    assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES == 3
+    detector = build_detector(cfg, tmp_path / "run" / "model_final.pth")
+    (found,) = detector([np.zeros((30, 40, 3), np.uint8)])
+    keypoints = found.get_field("keypoints")
+    assert keypoints.NAMES == tuple(names)
+    assert keypoints.CONNECTIONS == ((0, 1), (0, 2))
+    assert keypoints.keypoints.shape == (len(found), 3, 3)
