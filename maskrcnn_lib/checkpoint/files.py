@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from maskrcnn_lib.checkpoint.compact import expand
 from maskrcnn_lib.checkpoint.safe_pickle import load_pickle
 from maskrcnn_lib.checkpoint.safetensors import is_safetensors, read_safetensors
 
@@ -33,9 +34,9 @@ _TORCH_LOAD_ERRORS = (
 def read_checkpoint(path: str | Path) -> Any:
     """Returns what the file holds: dictionaries of tensors or numpy arrays, numbers and strings.
 
-    Files of ``torch.save`` are read with ``weights_only=True`` onto the CPU; safetensors
-    as bytes; pickles through the allow-list of ``safe_pickle``. Nothing that a file asks for is
-    run.
+    Files of ``torch.save`` are read with ``weights_only=True`` onto the CPU; safetensors as bytes,
+    with 8-bit weights restored; pickles through the allow-list of ``safe_pickle``. Nothing that a
+    file asks for is run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -49,7 +50,7 @@ def read_checkpoint(path: str | Path) -> Any:
     if head.startswith(_ZIP) or head == _OLD_TORCH:
         return _read_torch(path)
     if is_safetensors(head):
-        return read_safetensors(path)
+        return expand(read_safetensors(path))
     if head.startswith(_PICKLE):
         return load_pickle(path)
     raise ValueError(

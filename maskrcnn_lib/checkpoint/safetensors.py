@@ -42,16 +42,25 @@ def save_safetensors(
     config: str = "",
 ) -> None:
     """Writes the model's weights, atomically; arguments as for ``native.save_weights``."""
+    tensors = native.bare_model(model).state_dict()
+    write_safetensors(tensors, path, class_names=class_names, config=config)
+
+
+def write_safetensors(
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    config: str = "",
+) -> None:
+    """The same for tensors by name."""
     metadata = {
         "format": native.FORMAT,
         "format_version": str(native.FORMAT_VERSION),
         "class_names": json.dumps(None if class_names is None else list(class_names)),
         "config": config,
     }
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in native.bare_model(model).state_dict().items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     table: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, tensor in tensors.items():

@@ -1,8 +1,8 @@
 """The published weights that the library knows by name: where each file lies and how to tell it.
 
-Names and addresses of maskrcnn-benchmark and Detectron, torchvision's own addresses, and the
-COCO-trained FBNetV3-A models of D2Go. An entry that a config of this library describes entirely is
-named like that config.
+Names and addresses of maskrcnn-benchmark and Detectron, torchvision's own addresses, the
+COCO-trained FBNetV3-A models of D2Go, and the model that comes with the package. An entry that a
+config of this library describes entirely is named like that config.
 """
 
 from dataclasses import dataclass
@@ -76,6 +76,14 @@ _IMAGENET = (
     _imagenet("MSRA/R-101-GN", "47592356/R-101-GN.pkl", "ResNet-101, group norm, ImageNet"),
     _imagenet("FAIR/20171220/X-101-32x8d", "20171220/X-101-32x8d.pkl", "ResNeXt-101, ImageNet"),
     _imagenet("FBResNeXt/X-101-64x4d", "FBResNeXt/X-101-64x4d.pkl", "ResNeXt-101, ImageNet"),
+    ModelEntry(
+        name="ImageNetPretrained/torchvision/mobilenet_v2",
+        file_name="mobilenet_v2-b0353104.pth",
+        url=f"{_PYTORCH}/mobilenet_v2-b0353104.pth",
+        sha256="b0353104",
+        size=14_212_972,
+        note="MobileNetV2 of torchvision, ImageNet (IMAGENET1K_V1)",
+    ),
 )
 
 _CAFFE2 = tuple(

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def run_training(
     given: Collection[str] = (),
     resume: bool = False,
     evaluates: bool = True,
+    build: Callable[[Any], nn.Module] = build_detection_model,
 ) -> dict[str, float]:
     """Trains the model of a config on its data and leaves everything in ``OUTPUT_DIR``.
 
@@ -62,6 +63,8 @@ def run_training(
             classes are counted in the data.
         resume: go on from ``last_checkpoint`` of ``OUTPUT_DIR``, where there is one.
         evaluates: whether ``DATASETS.TEST`` is evaluated, during the run and at its end.
+        build: makes the model of a config; another than the library's may put something around it
+            that learns more, such as ``modeling.distillation``'s.
 
     Returns:
         The last evaluation's numbers, on the first rank.
@@ -79,7 +82,7 @@ def run_training(
     check_test_classes(checkpoint_names, tests)
     _make_deterministic(cfg)
     seed_generators(cfg.SEED)
-    model = build_detection_model(cfg)
+    model = build(cfg)
     checkpointer, wrapped = _prepare(cfg, model, device, checkpoint_names)
     arguments = _begin(cfg, model, checkpointer)
     if is_main_process():

@@ -22,6 +22,7 @@ _BENCHMARK = {
 }
 # maskrcnn-benchmark published figures of these, but no weights
 _WITHOUT_WEIGHTS = (
+    "maskrcnn_lib/mask_rcnn_mobilenetv2",
     "e2e_keypoint_rcnn_R_50_FPN_1x",
     "retinanet/retinanet_R-50-FPN_1x",
     "retinanet/retinanet_R-50-FPN_1x_quick",

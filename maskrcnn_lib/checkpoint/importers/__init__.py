@@ -37,6 +37,11 @@ IMPORTERS: tuple[Importer, ...] = (
         torchvision.recognises_classifier,
         torchvision.convert_classifier,
     ),
+    Importer(
+        torchvision.MOBILENET_FORMAT,
+        torchvision.recognises_mobilenet,
+        torchvision.convert_mobilenet,
+    ),
     Importer(maskrcnn_benchmark.FORMAT, maskrcnn_benchmark.recognises, maskrcnn_benchmark.convert),
 )
 

@@ -20,6 +20,7 @@ from maskrcnn_lib.checkpoint.importers.base import (
 
 FORMAT = "torchvision"
 IMAGENET_FORMAT = "torchvision_imagenet"
+MOBILENET_FORMAT = "torchvision_mobilenet"
 
 _PARAMETERS = "(weight|bias|running_mean|running_var|num_batches_tracked)"
 _BLOCK = r"(layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01])\." + _PARAMETERS + ")"
@@ -118,6 +119,25 @@ def convert_classifier(tensors: dict[str, Tensor]) -> ImportedWeights:
     renamed = rename(tensors, _body_rules("", ""), (r"fc\.(?:weight|bias)",))
     return ImportedWeights(
         format=IMAGENET_FORMAT,
+        tensors=renamed.tensors,
+        unmapped=renamed.unmapped,
+        ignored=renamed.ignored,
+        norm_eps=_EPS,
+        body_only=True,
+    )
+
+
+def recognises_mobilenet(names: Collection[str]) -> bool:
+    """Tells whether these are the names of torchvision's MobileNetV2 classifier."""
+    return "features.1.conv.0.0.weight" in names and "features.18.0.weight" in names
+
+
+def convert_mobilenet(tensors: dict[str, Tensor]) -> ImportedWeights:
+    """Takes the body of a MobileNetV2 classifier, up to its last block."""
+    rules: list[Rule] = [(r"(features\.(?:\d|1[0-7])\..*)", r"\1")]
+    renamed = rename(tensors, rules, (r"features\.18\..*", r"classifier\..*"))
+    return ImportedWeights(
+        format=MOBILENET_FORMAT,
         tensors=renamed.tensors,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,

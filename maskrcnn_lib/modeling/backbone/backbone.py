@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.modeling.backbone.fbnetv3 import ARCHITECTURES, FBNetV3Body
 from maskrcnn_lib.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+from maskrcnn_lib.modeling.backbone.mobilenetv2 import MobileNetV2Body, SingleLevelNeck
 from maskrcnn_lib.modeling.backbone.resnet import RESNET_BLOCKS, ResNet, ResNetHead
 from maskrcnn_lib.modeling.make_layers import NormFactory
 from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
@@ -127,6 +128,17 @@ def _build_fbnetv3(cfg: "CfgNode", *, name: str) -> Backbone:
     return Backbone(body, out_channels=body.out_channels)
 
 
+def _build_mobilenetv2(cfg: "CfgNode") -> Backbone:
+    body = MobileNetV2Body(freeze_at=cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT)
+    # ImageNet's statistics serve the body; the neck is new and needs some of its own.
+    neck = SingleLevelNeck(
+        body.out_channels,
+        cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS,
+        norm=named_norm_factory(cfg) or FrozenBatchNorm2d,
+    )
+    return Backbone(body, neck, out_channels=neck.out_channels)
+
+
 _BUILDERS: dict[str, Callable[["CfgNode"], Backbone]] = {
     "R-50-C4": partial(_build_resnet, depth=50, stages=3),
     "R-50-C5": partial(_build_resnet, depth=50, stages=4),
@@ -138,6 +150,7 @@ _BUILDERS: dict[str, Callable[["CfgNode"], Backbone]] = {
     "R-152-FPN": partial(_build_resnet_fpn, depth=152),
     "R-50-FPN-RETINANET": partial(_build_resnet_fpn, depth=50, retinanet=True),
     "R-101-FPN-RETINANET": partial(_build_resnet_fpn, depth=101, retinanet=True),
+    "MobileNetV2-C4": _build_mobilenetv2,
     **{name: partial(_build_fbnetv3, name=name) for name in ARCHITECTURES},
 }
 for _name, _builder in _BUILDERS.items():

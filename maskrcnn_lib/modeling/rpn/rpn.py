@@ -1,7 +1,7 @@
 """The region proposal network: head, anchors and the choice of proposals (Faster R-CNN paper)."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
@@ -190,7 +190,11 @@ class RPNModule(nn.Module):
             images: the padded batch; its tensors give the padded size.
             features: the backbone's maps (N, C, H, W), finest first.
         """
-        return self._propose(self._predict(images, features), self.test_limits)
+        return self.propose(self.predict(images, features))
+
+    def propose(self, predictions: Predictions) -> Proposals:
+        """Returns the proposals that follow from what ``predict`` gave, as many as at inference."""
+        return self._propose(predictions, self.test_limits)
 
     def learn(
         self, images: ImageList, features: Sequence[Tensor], targets: Targets
@@ -204,20 +208,37 @@ class RPNModule(nn.Module):
         """
         looks_around = hasattr(self.head, "at")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not looks_around):
-            predictions = self._predict(images, features)
+            predictions = self.predict(images, features)
+        at = partial(self.head.at, features) if looks_around else partial(_at, predictions)
+        return self._learn(predictions, targets, at)
+
+    def learn_from(
+        self, predictions: Predictions, targets: Targets
+    ) -> tuple[Proposals, dict[str, LossSum]]:
+        """The same from what ``predict`` gave with gradient, for one who needs that, too."""
+        return self._learn(predictions, targets, partial(_at, predictions))
+
+    def _learn(
+        self,
+        predictions: Predictions,
+        targets: Targets,
+        at: Callable[[Tensor], tuple[Tensor, Tensor]],
+    ) -> tuple[Proposals, dict[str, LossSum]]:
+        device = predictions.objectness[0].device
         losses = rpn_losses(
             torch.cat(predictions.anchors),
-            self.anchor_generator.names(predictions.feature_shapes, features[0].device),
+            self.anchor_generator.names(predictions.feature_shapes, device),
             predictions.image_sizes,
             targets,
-            partial(self.head.at, features) if looks_around else partial(_at, predictions),
+            at,
             box_coder=self.box_coder,
             learning=self.learning,
         )
         with torch.no_grad():
             return self._propose(predictions, self.train_limits), losses
 
-    def _predict(self, images: ImageList, features: Sequence[Tensor]) -> Predictions:
+    def predict(self, images: ImageList, features: Sequence[Tensor]) -> Predictions:
+        """Returns what the head says about every anchor; arguments as for ``forward``."""
         objectness, offsets = self.head(features)
         padded_height, padded_width = images.tensors.shape[-2:]
         device = features[0].device

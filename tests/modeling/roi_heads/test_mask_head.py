@@ -8,6 +8,7 @@ from maskrcnn_lib.modeling.outputs import Detections
 from maskrcnn_lib.modeling.roi_heads.mask_head.inference import Masker
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_head import build_roi_mask_head
 from maskrcnn_lib.modeling.roi_heads.mask_head.roi_mask_predictors import (
+    ClassAgnosticMaskPredictor,
     Conv1x1MaskPredictor,
     DeconvMaskPredictor,
 )
@@ -30,6 +31,14 @@ def test_the_mask_of_one_class_equals_its_channel_among_all(kind, memory_format)
     every = predictor(x)
     assert every.shape == (4, 5, 7, 7) if kind == "conv" else (4, 5, 14, 14)
     torch.testing.assert_close(predictor(x, labels), every[torch.arange(4), labels])
+
+
+def test_one_map_serves_all_classes():
+    predictor = ClassAgnosticMaskPredictor(8, hidden_channels=6)
+    x = torch.randn(3, 8, 7, 7)
+    masks = predictor(x, torch.tensor([1, 4, 79]))
+    assert masks.shape == (3, 14, 14)
+    assert torch.equal(masks, predictor(x)[:, 0])
 
 
 def some_detections(count):

@@ -87,6 +87,31 @@ class DeconvMaskPredictor(Conv1x1MaskPredictor):
         return F.relu(conv2d(x, weight, self.conv5_mask.bias.repeat(4)), inplace=True)
 
 
+class ClassAgnosticMaskPredictor(DeconvMaskPredictor):
+    """Doubles the resolution; one map of logits serves all classes.
+
+    He et al. 2017, section 4.4, find it nearly as good as one map per class; and what it learns
+    from one class it knows of all others.
+
+    Args:
+        in_channels: channels of a region's map.
+        hidden_channels: channels between the two layers.
+    """
+
+    def __init__(self, in_channels: int, *, hidden_channels: int) -> None:
+        super().__init__(in_channels, 1, hidden_channels=hidden_channels)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns (K, 2 * M, 2 * M) logits, or (K, 1, 2 * M, 2 * M) where no labels are given.
+
+        Args:
+            x: (K, in_channels, M, M).
+            labels: (K,) int64; what they are does not matter.
+        """
+        logits = super().forward(x)
+        return logits if labels is None else logits[:, 0]
+
+
 @registry.ROI_MASK_PREDICTOR.register("MaskRCNNConv1x1Predictor")
 def build_conv1x1_mask_predictor(cfg: CfgNode, in_channels: int) -> Conv1x1MaskPredictor:
     """A predictor that keeps the resolution of the features."""
@@ -101,3 +126,12 @@ def build_deconv_mask_predictor(cfg: CfgNode, in_channels: int) -> DeconvMaskPre
         cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES,
         hidden_channels=cfg.MODEL.ROI_MASK_HEAD.CONV_LAYERS[-1],
     )
+
+
+@registry.ROI_MASK_PREDICTOR.register("ClassAgnosticMaskPredictor")
+def build_class_agnostic_mask_predictor(
+    cfg: CfgNode, in_channels: int
+) -> ClassAgnosticMaskPredictor:
+    """A predictor that doubles the resolution and looks at no class."""
+    width = cfg.MODEL.ROI_MASK_HEAD.CONV_LAYERS[-1]
+    return ClassAgnosticMaskPredictor(in_channels, hidden_channels=width)

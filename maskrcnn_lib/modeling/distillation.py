@@ -1,0 +1,254 @@
+"""Training a small detector on what a large one says of the same image (knowledge distillation).
+
+Method: Hinton et al. 2015, arXiv:1503.02531 (soft targets); Chen et al. 2017, NeurIPS (detectors);
+Romero et al. 2014, arXiv:1412.6550 (feature maps through an adaptor); the weighting of the
+objectness is the quality focal loss of Li et al. 2020, arXiv:2006.04388.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_lib.modeling.losses import LossSum, at_least_float32, mean_losses
+from maskrcnn_lib.modeling.outputs import Proposals
+from maskrcnn_lib.modeling.roi_heads.regions import Regions, Rows, all_rows, positive_rows
+from maskrcnn_lib.modeling.rpn.rpn import Predictions
+from maskrcnn_lib.modeling.targets import Seeds, Targets, batch_targets
+from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.image_list import ImageList, to_image_list
+
+
+@dataclass(frozen=True)
+class DistillationWeights:
+    """Factors of the losses.
+
+    Attributes:
+        truth: of all losses against the ground truth.
+        features, objectness, anchors, classes, boxes, masks: of those against the teacher.
+    """
+
+    truth: float = 0.5
+    features: float = 4.0
+    objectness: float = 1.0
+    anchors: float = 1.0
+    classes: float = 1.5
+    boxes: float = 0.5
+    masks: float = 1.0
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """How the pixels that a model gets are scaled: ``(value - mean) / std`` of each channel.
+
+    Attributes:
+        mean, std: per channel, in the order of the channels.
+        bgr255: blue, green, red in 0..255; otherwise red, green, blue in 0..1.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    bgr255: bool
+
+    def to_rgb(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) as red, green, blue in 0..1."""
+        images = images * _per_channel(self.std, images) + _per_channel(self.mean, images)
+        return images.flip(1) / 255 if self.bgr255 else images
+
+    def from_rgb(self, images: Tensor) -> Tensor:
+        """The inverse of ``to_rgb``."""
+        images = images.flip(1) * 255 if self.bgr255 else images
+        return (images - _per_channel(self.mean, images)) / _per_channel(self.std, images)
+
+
+def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return like.new_tensor(values)[:, None, None]
+
+
+def feature_loss(student: Tensor, teacher: Tensor) -> LossSum:
+    """Squared difference of maps (N, C, H, W), each channel of the teacher's with variance 1."""
+    teacher = at_least_float32(teacher)
+    variance, mean = torch.var_mean(teacher, dim=(0, 2, 3), keepdim=True)
+    goal = (teacher - mean) * (variance + 1e-6).rsqrt()
+    total = F.mse_loss(at_least_float32(student), goal, reduction="sum")
+    return LossSum(total, torch.tensor(student.numel(), device=student.device))
+
+
+def objectness_loss(student: Tensor, teacher: Tensor) -> LossSum:
+    """Binary cross entropy of logits (N, A) towards the teacher's probabilities.
+
+    Each anchor weighs as much as the two are apart, squared: most anchors lie on background and are
+    soon right. Counts the teacher's sum of probabilities, at least one per image.
+    """
+    student, goal = at_least_float32(student), at_least_float32(teacher).sigmoid()
+    apart = (student.detach().sigmoid() - goal).abs()
+    loss = F.binary_cross_entropy_with_logits(student, goal, weight=apart.square(), reduction="sum")
+    return LossSum(loss, goal.sum().clamp(min=len(goal)))
+
+
+def offset_loss(student: Tensor, teacher: Tensor, weights: Tensor) -> LossSum:
+    """L1 difference of box offsets (..., 4), weighted by (...) and averaged by the weights."""
+    difference = (at_least_float32(student) - at_least_float32(teacher)).abs().sum(dim=-1)
+    return LossSum((difference * weights).sum(), weights.sum())
+
+
+def class_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> LossSum:
+    """Cross entropy of logits (K, C) towards the teacher's probabilities, where ``valid`` (K,)."""
+    goal = at_least_float32(teacher).softmax(dim=1)
+    loss = -(goal * at_least_float32(student).log_softmax(dim=1)).sum(dim=1)
+    return LossSum(torch.where(valid, loss, 0.0).sum(), valid.sum())
+
+
+def soft_mask_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> LossSum:
+    """Binary cross entropy of mask logits (K, M, M) towards the teacher's probabilities."""
+    goal = at_least_float32(teacher).sigmoid()
+    loss = F.binary_cross_entropy_with_logits(at_least_float32(student), goal, reduction="none")
+    return LossSum(torch.where(valid, loss.mean(dim=(1, 2)), 0.0).sum(), valid.sum())
+
+
+class DistillingDetector(nn.Module):
+    """A detector that learns from ground truth and from a teacher; outside training the detector.
+
+    Student and teacher have one feature map of the same stride, the same anchors, the same classes
+    and masks of the same resolution.
+
+    Args:
+        student: the detector to train.
+        teacher: stays as it is; no parameter of this module.
+        scales: of the pixels that the student gets, and of those that the teacher expects.
+        weights: factors of the losses.
+        most_masks: regions per image whose masks are learnt.
+    """
+
+    def __init__(
+        self,
+        student: GeneralizedRCNN,
+        teacher: GeneralizedRCNN,
+        *,
+        scales: tuple[PixelScale, PixelScale],
+        weights: DistillationWeights | None = None,
+        most_masks: int = 4,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        # In a tuple, so that it is neither trained nor averaged nor saved.
+        self._teacher = (teacher.eval().requires_grad_(False),)
+        channels = student.backbone.out_channels, teacher.backbone.out_channels
+        self.adaptor = nn.Conv2d(*channels, kernel_size=1)
+        self.scales = scales
+        self.weights = weights or DistillationWeights()
+        self.most_masks = most_masks
+
+    def forward(
+        self,
+        images: ImageList | Sequence[Tensor] | Tensor,
+        targets: Sequence[BoxList] | None = None,
+        *,
+        seeds: Seeds | None = None,
+    ) -> list[BoxList] | dict[str, Tensor]:
+        """Losses in training mode, detections otherwise; arguments as of ``GeneralizedRCNN``.
+
+        The losses are the student's own, and for each of them one with ``teacher`` in its name.
+        """
+        if not self.training or targets is None:
+            return self.student(images, targets)
+        images = to_image_list(images, self.student.size_divisible)
+        truth = batch_targets(
+            targets,
+            images.image_sizes,
+            device=images.tensors.device,
+            num_classes=self.student.roi_heads.num_classes,
+            with_masks=True,
+            seeds=seeds,
+        )
+        teacher = self._teacher[0]
+        own_scale, its_scale = self.scales
+        pixels = its_scale.from_rgb(own_scale.to_rgb(images.tensors))
+        seen = ImageList(pixels, images.image_sizes)
+        with torch.no_grad():
+            teacher_features = teacher.backbone(seen.tensors)
+            teacher_anchors = teacher.rpn.predict(seen, teacher_features)
+            suggested = teacher.rpn.propose(teacher_anchors)
+        features = self.student.backbone(images.tensors)
+        anchors = self.student.rpn.predict(images, features)
+        proposals, own = self.student.rpn.learn_from(anchors, truth)
+        taught = self._map_losses(features[0], teacher_features[0], anchors, teacher_anchors)
+        regions = self.student.roi_heads.sampler(_joined(proposals, suggested), truth)
+        self._learn_classes(own, taught, all_rows(regions), features, teacher_features, truth)
+        some = Regions(*(part[:, : self.most_masks] for part in regions[:-1]), self.most_masks)
+        self._learn_masks(own, taught, positive_rows(some), features, teacher_features, truth)
+        own = {name: loss * self.weights.truth for name, loss in mean_losses(own).items()}
+        return own | {
+            f"loss_teacher_{name}": loss * getattr(self.weights, name)
+            for name, loss in mean_losses(taught).items()
+        }
+
+    def _map_losses(
+        self, own_map: Tensor, teacher_map: Tensor, anchors: Predictions, goal: Predictions
+    ) -> dict[str, LossSum]:
+        logits = torch.cat(goal.objectness, dim=1)
+        return {
+            "features": feature_loss(self.adaptor(own_map), teacher_map),
+            "objectness": objectness_loss(torch.cat(anchors.objectness, dim=1), logits),
+            "anchors": offset_loss(
+                torch.cat(anchors.offsets, dim=1),
+                torch.cat(goal.offsets, dim=1),
+                at_least_float32(logits).sigmoid(),
+            ),
+        }
+
+    def _learn_classes(
+        self,
+        own: dict[str, LossSum],
+        taught: dict[str, LossSum],
+        rows: Rows,
+        features: Sequence[Tensor],
+        teacher_features: Sequence[Tensor],
+        truth: Targets,
+    ) -> None:
+        box, teacher_box = self.student.roi_heads.box, self._teacher[0].roi_heads.box
+        x, losses = box.learn(features, rows, truth)
+        own |= losses
+        logits, offsets = box.predictor(x)
+        with torch.no_grad():
+            pooled = teacher_box.feature_extractor(teacher_features, rows.rois)
+            goal_logits, goal_offsets = teacher_box.predictor(pooled)
+            likely = at_least_float32(goal_logits).softmax(dim=1)[:, 1:].max(dim=1)
+        taught["classes"] = class_loss(logits, goal_logits, rows.valid)
+        taught["boxes"] = offset_loss(
+            _of_class(offsets, likely.indices + 1),
+            _of_class(goal_offsets, likely.indices + 1),
+            likely.values * rows.valid,
+        )
+
+    def _learn_masks(
+        self,
+        own: dict[str, LossSum],
+        taught: dict[str, LossSum],
+        rows: Rows,
+        features: Sequence[Tensor],
+        teacher_features: Sequence[Tensor],
+        truth: Targets,
+    ) -> None:
+        mask, teacher_mask = self.student.roi_heads.mask, self._teacher[0].roi_heads.mask
+        x = mask.feature_extractor(features, rows.rois)
+        own |= mask.learn(features, rows, truth, extracted=x)
+        with torch.no_grad():
+            pooled = teacher_mask.feature_extractor(teacher_features, rows.rois)
+            goal = teacher_mask.predictor(pooled, rows.labels)
+        taught["masks"] = soft_mask_loss(mask.predictor(x, rows.labels), goal, rows.valid)
+
+
+def _of_class(offsets: Tensor, labels: Tensor) -> Tensor:
+    """(K, 4) offsets of each region's class from (K, k * 4); the last four where k is 2."""
+    by_class = offsets.unflatten(1, (-1, 4))
+    if by_class.shape[1] == 2:
+        return by_class[:, 1]
+    return by_class.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
+
+
+def _joined(first: Proposals, second: Proposals) -> Proposals:
+    return Proposals(*(torch.cat(pair, dim=1) for pair in zip(first, second, strict=True)))

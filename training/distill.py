@@ -1,0 +1,66 @@
+"""Trains a small Mask R-CNN on ground truth and on what a large one says of the same images.
+
+    python training/distill.py DATASETS.TRAIN '("coco:annotations.json:images",)' OUTPUT_DIR output
+
+The loop, the data and the files in OUTPUT_DIR are those of ``maskrcnn train``; README.md beside
+this file says how the model that comes with the package was made.
+"""
+
+import argparse
+import sys
+from functools import partial
+
+import torch
+
+from maskrcnn_lib.checkpoint import load_weights
+from maskrcnn_lib.config import CfgNode, get_cfg
+from maskrcnn_lib.engine.inference import choose_model
+from maskrcnn_lib.engine.training import run_training
+from maskrcnn_lib.modeling.detector import build_detection_model
+from maskrcnn_lib.modeling.distillation import DistillingDetector, PixelScale
+from maskrcnn_lib.utils.logger import setup_logger
+
+
+def build(cfg: CfgNode, *, teacher_name: str) -> DistillingDetector:
+    """The student that ``cfg`` describes, learning from a published model."""
+    teacher_cfg, weights = choose_model(model=teacher_name)
+    teacher = build_detection_model(teacher_cfg)
+    load_weights(teacher, weights or teacher_cfg.MODEL.WEIGHT, strict=True)
+    return DistillingDetector(
+        build_detection_model(cfg),
+        teacher.to(memory_format=torch.channels_last),
+        scales=(pixel_scale(cfg), pixel_scale(teacher_cfg)),
+    )
+
+
+def pixel_scale(cfg: CfgNode) -> PixelScale:
+    """How the images of a config are normalised."""
+    keys = cfg.INPUT
+    return PixelScale(tuple(keys.PIXEL_MEAN), tuple(keys.PIXEL_STD), bgr255=keys.TO_BGR255)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config-file", default="maskrcnn_lib/mask_rcnn_mobilenetv2")
+    parser.add_argument("--teacher", default="d2go/mask_rcnn_fbnetv3a_C4", help="published model")
+    parser.add_argument(
+        "--weights", default="catalog://ImageNetPretrained/torchvision/mobilenet_v2"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    args = parser.parse_args()
+    cfg = get_cfg(args.config_file, ["MODEL.WEIGHT", args.weights, *args.opts])
+    setup_logger("maskrcnn_lib", cfg.OUTPUT_DIR, 0)
+    run_training(
+        cfg,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        given=set(args.opts[0::2]),
+        resume=args.resume,
+        evaluates="DATASETS.TEST" in args.opts,
+        build=partial(build, teacher_name=args.teacher),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
