@@ -64,7 +64,7 @@ asan: $(INSTALLED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 \
 	  MASKRCNN_LIBRARY_DIR=build/asan/maskrcnn_lib MASKRCNN_REQUIRE_OPS=1 \
-	  $(BIN)/python -m pytest tests/layers -q $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest tests/layers tests/evaluation/test_average_precision.py -q $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo/output maskrcnn_lib/*.so
