@@ -14,7 +14,12 @@ from maskrcnn_lib.checkpoint import native
 from maskrcnn_lib.checkpoint.class_rows import rearrange_classes
 from maskrcnn_lib.checkpoint.download import resolve_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
-from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights, maskrcnn_benchmark
+from maskrcnn_lib.checkpoint.importers import (
+    IMPORTERS,
+    ImportedWeights,
+    maskrcnn_benchmark,
+    mmdetection,
+)
 from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR, DENSE_LOGITS
 from maskrcnn_lib.checkpoint.report import LoadReport
 from maskrcnn_lib.layers import FrozenBatchNorm2d
@@ -42,10 +47,10 @@ def load_weights(
     """Loads weights of any known format into ``model``, in place.
 
     The format is recognised by the parameter names inside, never by the file's name. Known are our
-    own files, maskrcnn-benchmark, Detectron (Caffe2), torchvision, detectron2, D2Go, and ResNet
-    classifiers of these for a body. Layouts are converted to ours (class order, anchor order, norm
-    epsilon). Each tensor is matched by its exact name; a table of what was loaded, missing,
-    unexpected and reinitialised is logged and returned.
+    own files, maskrcnn-benchmark, Detectron (Caffe2), torchvision, detectron2, D2Go, mmdetection,
+    and ResNet classifiers of these for a body. Layouts are converted to ours (class order, anchor
+    order, norm epsilon). Each tensor is matched by its exact name; a table of what was loaded,
+    missing, unexpected and reinitialised is logged and returned.
 
     Args:
         model: a module with native parameter names, or any module for weights of its own.
@@ -169,7 +174,8 @@ def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> Importe
         if importer.recognises(tensors.keys()):
             imported = importer.convert(tensors)
             imported.ignored.extend(other)
-            return imported
+            names = mmdetection.stored_class_names(content)
+            return replace(imported, class_names=names) if names else imported
     if not tensors.keys().isdisjoint(targets):
         return ImportedWeights(format="state_dict", tensors=tensors, ignored=other)
     raise ValueError(

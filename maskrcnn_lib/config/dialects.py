@@ -61,6 +61,8 @@ class Dialect:
         mask_target: what the mask head learns: ``"raster"``: the mask cut to the region and
             rasterised at the head's resolution, 0 or 1; ``"roi_align"``: RoIAlign of the image's
             bitmap, any share between 0 and 1.
+        limit_shrinking: whether boxes shrink by the factor 16 / 1000 at most when they are decoded,
+            as they grow by its inverse at most everywhere.
         keypoint_offset: added to the coordinates of keypoints, which name a pixel in COCO's files,
             on their way in, and taken away on their way out: 0.5 to its middle. torchvision takes
             them as they are.
@@ -84,6 +86,7 @@ class Dialect:
     rpn_loss_beta: float
     box_loss_beta: float
     mask_target: Literal["raster", "roi_align"]
+    limit_shrinking: bool = False
     keypoint_offset: float = 0.5
     keypoint_in_object: bool = False
     whole_anchor_sizes: bool = False
@@ -154,6 +157,21 @@ DIALECTS: dict[str, Dialect] = {
             rpn_loss_beta=0.0,
             box_loss_beta=0.0,
             mask_target="raster",
+        ),
+        Dialect(
+            # mmdetection resizes whole numbers with OpenCV; "float" does not round them.
+            name="mmdet",
+            anchors="exact",
+            roi_align_aligned=True,
+            box_end_offset=0.0,
+            paste="pixel_centre",
+            resize="float",
+            output_size="round",
+            min_detection_size=0.0,
+            rpn_loss_beta=0.0,
+            box_loss_beta=0.0,
+            mask_target="raster",
+            limit_shrinking=True,
         ),
     )
 }

@@ -21,17 +21,21 @@ class BoxCoder:
         weights: factors of (dx, dy, dw, dh); (1, 1, 1, 1) in the RPN, (10, 10, 5, 5) in the box
             head of all toolboxes.
         bbox_xform_clip: upper bound of dw and dh (after division by the weights) when decoding.
+        limit_shrinking: whether its negative is their lower bound, as in mmdetection.
     """
 
     def __init__(
         self,
         weights: tuple[float, float, float, float],
         bbox_xform_clip: float = MAX_LOG_SCALE,
+        *,
+        limit_shrinking: bool = False,
     ) -> None:
         if len(weights) != 4:
             raise ValueError(f"weights must hold 4 numbers, one per offset; got {tuple(weights)}")
         self.weights = tuple(float(weight) for weight in weights)
         self.bbox_xform_clip = bbox_xform_clip
+        self.smallest_log_scale = -bbox_xform_clip if limit_shrinking else None
 
     def encode(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
         """Returns the offsets that lead from ``proposals`` to ``reference_boxes``.
@@ -64,7 +68,7 @@ class BoxCoder:
         centre, size = _centre_and_size(boxes.to(offsets.dtype).unsqueeze(-2))  # (..., 1, 2)
         shift, scale = offsets.split(2, dim=-1)  # (..., k, 2)
         centre = centre + _over(shift, self.weights[:2]) * size
-        scale = _over(scale, self.weights[2:]).clamp(max=self.bbox_xform_clip)
+        scale = _over(scale, self.weights[2:]).clamp(self.smallest_log_scale, self.bbox_xform_clip)
         half_size = 0.5 * size * torch.exp(scale)
         return torch.cat((centre - half_size, centre + half_size), dim=-1).flatten(-2)
 

@@ -1,5 +1,7 @@
 """Foreign names and layouts become native ones, exactly."""
 
+import re
+
 import pytest
 import torch
 
@@ -8,9 +10,15 @@ from maskrcnn_lib.checkpoint.class_names import (
     coco_category_names,
     coco_class_names,
 )
-from maskrcnn_lib.checkpoint.importers import IMPORTERS, ImportedWeights
+from maskrcnn_lib.checkpoint.importers import (
+    IMPORTERS,
+    ImportedWeights,
+    detectron2,
+    torchvision,
+)
 from maskrcnn_lib.checkpoint.importers.base import rename, to_ratio_major
 from maskrcnn_lib.checkpoint.importers.detectron2 import ratio_major_order
+from maskrcnn_lib.checkpoint.importers.name_pairs import NamePair, export_rules, import_rules
 
 PERSON = ("__background", "person")
 BODY, BOX, MASK = "backbone.body.", "roi_heads.box.", "roi_heads.mask."
@@ -340,3 +348,26 @@ def test_every_tensor_of_a_complete_detectron2_file_is_known(detectron2_tensors,
     imported = _convert(detectron2_tensors(kind))
     assert imported.unmapped == []
     assert imported.body_only == (kind == "imagenet")
+
+
+@pytest.mark.parametrize("pairs", [torchvision.PAIRS, detectron2.export_pairs([])])
+def test_a_name_that_a_pair_gives_leads_back(pairs):
+    for pair in pairs:
+        name = re.sub(r"\{[^}]+\}", "6", pair.native.replace("{p}", "weight"))
+        (foreign,) = rename({name: torch.zeros(1)}, export_rules([pair])).tensors
+        assert list(rename({foreign: torch.zeros(1)}, import_rules([pair])).tensors) == [name]
+
+
+def test_a_number_that_no_layer_can_have_does_not_match():
+    # Layers with odd numbers are ReLUs there.
+    pair = NamePair("head.{2*i}.{p}", "conv{i+1}.{p}")
+    odd = {"head.4.bias": torch.zeros(1), "head.3.bias": torch.zeros(1)}
+    renamed = rename(odd, import_rules([pair]))
+    assert (list(renamed.tensors), renamed.unmapped) == (["conv3.bias"], ["head.3.bias"])
+    first = rename({"conv0.bias": torch.zeros(1)}, export_rules([pair]))
+    assert first.unmapped == ["conv0.bias"]
+
+
+def test_placeholders_are_checked():
+    with pytest.raises(ValueError, match=r"\{i\*2\}"):
+        import_rules([NamePair("head.{i*2}.{p}", "conv{i}.{p}")])

@@ -173,25 +173,85 @@ def test_address_of_detectron_weights_follows_its_pattern():
         assert (match["k"] is not None) == ("keypoint" in name)
 
 
-def test_address_and_hash_of_torchvision_weights_are_those_of_torchvision():
-    from torchvision.models import detection
+def _torchvision_weights():
+    """Builder name -> torchvision's own COCO_V1 weights of it."""
+    from torchvision import models
 
-    for kind, weights in (
-        ("faster", detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1),
-        ("mask", detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1),
-    ):
-        entry = ModelCatalog.entry(f"torchvision/{kind}rcnn_resnet50_fpn")
-        assert entry.url == weights.url
-        assert entry.url.endswith(f"/{entry.file_name}")
-        assert entry.file_name.endswith(f"-{entry.sha256}.pth")
+    return {
+        name: models.get_model_weights(name).COCO_V1
+        for name in models.list_models(module=models.detection)
+    }
+
+
+TORCHVISION = [n for n in ModelCatalog.names() if n.startswith("torchvision/")]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_address_hash_and_figures_of_torchvision_weights_are_those_of_torchvision(name):
+    weights = _torchvision_weights()[name.removeprefix("torchvision/")]
+    entry = ModelCatalog.entry(name)
+    assert entry.url == weights.url
+    assert entry.url.endswith(f"/{entry.file_name}")
+    assert entry.file_name.endswith(f"-{entry.sha256}.pth")
+    figures = weights.meta["_metrics"]["COCO-val2017"]
+    tasks = {"box_map": "box", "mask_map": "mask", "kp_map": "keypoint"}
+    assert entry.published == {tasks[metric]: value for metric, value in figures.items()}
+    if entry.size is not None:
         # torchvision states the size in MiB with two or three decimals
         assert abs(entry.size / 2**20 - weights.meta["_file_size"]) < 0.006
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnet152", "resnext101_32x8d"])
+def test_address_of_torchvision_bodies_is_that_of_torchvision(name):
+    from torchvision import models
+
+    entry = ModelCatalog.entry(f"ImageNetPretrained/torchvision/{name}")
+    assert entry.url == models.get_model_weights(name).IMAGENET1K_V1.url
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("Caffe2Detectron/COCO/35858933/e2e_mask_rcnn_R-50-FPN_1x", {"box": 37.7, "mask": 33.9}),
+        ("detectron/e2e_mask_rcnn_X-152-32x8d-FPN-IN5k_1.44x", {"box": 45.2, "mask": 39.7}),
+        ("detectron/fast_rcnn_X-101-32x8d-FPN_2x", {"box": 39.7}),
+        ("detectron/keypoint_rcnn_R-101-FPN_s1x", {"box": 54.6, "keypoint": 66.0}),
+        ("detectron/retinanet_X-101-64x4d-FPN_2x", {"box": 39.2}),
+        ("detectron/rpn_person_only_X-101-32x8d-FPN_1x", {"proposal": 66.2}),
+        ("detectron/scratch_e2e_mask_rcnn_R-101-FPN_3x_gn", {"box": 41.0, "mask": 36.4}),
+        ("e2e_mask_rcnn_fbnet_xirb16d_dsmask", {"box": 30.7, "mask": 26.9}),
+        ("mmdet/mask-rcnn_r50-caffe_fpn_ms-poly-3x_coco", {"box": 40.8, "mask": 37.0}),
+        ("mmdet/yolof_r50-c5_8xb8-1x_coco", {"box": 37.5}),
+        ("detectron2/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x", {"box": 41.0, "mask": 37.2}),
+    ],
+)
+def test_figures_are_those_that_the_authors_published(name, published):
+    assert ModelCatalog.entry(name).published == published
+
+
+def test_all_models_of_detectron_s_tables_are_there():
+    names = [name for name in ModelCatalog.names() if name.startswith("detectron/")]
+    # 74 files of 2017 (4 kinds x 5 bodies x 2 schedules, RetinaNet and keypoints 8 and 16, RPN 9,
+    # the largest), and 6 with group norm
+    assert len(names) == 40 + 8 + 16 + 9 + 1 + 6
+    assert all(ModelCatalog.entry(name).published for name in names)
+
+
+def test_detectron_publishes_an_md5_sum_beside_each_file():
+    for name in ModelCatalog.names():
+        entry = ModelCatalog.entry(name)
+        if "fbaipublicfiles.com/detectron/" in entry.url:
+            assert entry.md5_url == f"{entry.url}.md5sum"
+        else:
+            assert entry.md5_url == ""
+
+
 def test_files_have_names_of_their_own_and_configs_that_exist():
     entries = [ModelCatalog.entry(name) for name in ModelCatalog.names()]
-    files = [entry.file_name for entry in entries]
-    assert len(set(files)) == len(files)
+    urls: dict[str, str] = {}
+    for entry in entries:
+        # a file that two catalogs list is the same one
+        assert urls.setdefault(entry.file_name, entry.url) == entry.url, entry.name
     assert {entry.config for entry in entries} - {""} <= set(list_configs())
 
 

@@ -14,6 +14,7 @@ from maskrcnn_lib.checkpoint.importers import (
     d2go,
     detectron2,
     maskrcnn_benchmark,
+    mmdetection,
     torchvision,
 )
 from maskrcnn_lib.checkpoint.importers.base import ImportedWeights
@@ -31,6 +32,7 @@ IMPORTERS: tuple[Importer, ...] = (
     Importer(caffe2.FORMAT, caffe2.recognises, caffe2.convert),
     Importer(d2go.FORMAT, d2go.recognises, d2go.convert),
     Importer(detectron2.FORMAT, detectron2.recognises, detectron2.convert),
+    Importer(mmdetection.FORMAT, mmdetection.recognises, mmdetection.convert),
     Importer(torchvision.FORMAT, torchvision.recognises, torchvision.convert),
     Importer(
         torchvision.IMAGENET_FORMAT,

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from maskrcnn_lib.checkpoint.class_names import BACKGROUND, COCO_CLASSES, coco_class_names
 
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
-"""A pattern that the whole foreign name must match, and the native name (template or function)."""
+NewName = str | Callable[[re.Match[str]], str | None]
+"""The native name as a template, or a function that makes it; its None is "no match after all"."""
+Rule = tuple[str, NewName]
+"""A pattern that the whole foreign name must match, and the native name."""
 
 BOX_PREDICTOR = "roi_heads.box.predictor."
 _PERSON_NAMES = (BACKGROUND, COCO_CLASSES[0])
@@ -18,7 +20,10 @@ _PERSON_KEYPOINTS = 17
 DENSE_LOGITS = "rpn.head.cls_logits"
 DENSE_OFFSETS = "rpn.head.bbox_pred"
 _DENSE_TOWER = "rpn.head.cls_tower."
-NORM_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+_ROWS_OF_BACKGROUND = {
+    BOX_PREDICTOR + "bbox_pred": 4,
+    "roi_heads.mask.predictor.mask_fcn_logits": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,13 @@ def rename(
     return result
 
 
-def _native_name(
-    name: str, rules: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
-) -> str | None:
+def _native_name(name: str, rules: Sequence[tuple[re.Pattern[str], NewName]]) -> str | None:
     for pattern, native in rules:
         match = pattern.fullmatch(name)
         if match:
-            return native(match) if callable(native) else match.expand(native)
+            new = native(match) if callable(native) else match.expand(native)
+            if new is not None:
+                return new
     return None
 
 
@@ -159,13 +164,25 @@ def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         name = BOX_PREDICTOR + f"cls_score.{suffix}"
         if name in moved:
             moved[name] = torch.cat((moved[name][-1:], moved[name][:-1]))
-        for name, rows in (
-            (BOX_PREDICTOR + f"bbox_pred.{suffix}", 4),
-            (f"roi_heads.mask.predictor.mask_fcn_logits.{suffix}", 1),
-        ):
+        for layer, rows in _ROWS_OF_BACKGROUND.items():
+            name = f"{layer}.{suffix}"
             if name in moved:
                 value = moved[name]
                 moved[name] = torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
+    return moved
+
+
+def background_last(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``background_first``."""
+    moved = dict(tensors)
+    for suffix in ("weight", "bias"):
+        name = BOX_PREDICTOR + f"cls_score.{suffix}"
+        if name in moved:
+            moved[name] = torch.cat((moved[name][1:], moved[name][:1]))
+        for layer, rows in _ROWS_OF_BACKGROUND.items():
+            name = f"{layer}.{suffix}"
+            if name in moved:
+                moved[name] = moved[name][rows:]
     return moved
 
 

@@ -4,7 +4,6 @@ The background is the last class there, mask channels and box deltas have none, 
 one feature map are ordered by size first; all of this is brought into the native order.
 """
 
-import re
 from collections.abc import Collection
 
 import torch
@@ -15,7 +14,6 @@ from maskrcnn_lib.checkpoint.importers.base import (
     DENSE_LOGITS,
     DENSE_OFFSETS,
     ImportedWeights,
-    Rule,
     anchors_per_position,
     background_first,
     coco_names_for,
@@ -23,6 +21,7 @@ from maskrcnn_lib.checkpoint.importers.base import (
     rename,
     to_ratio_major,
 )
+from maskrcnn_lib.checkpoint.importers.name_pairs import NamePair, import_rules
 
 FORMAT = "detectron2"
 
@@ -33,7 +32,7 @@ IGNORED = (
     r"(?:stem\.)?fc\.(?:weight|bias)",
 )
 
-_EPS = 1e-5
+EPS = 1e-5
 CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 _DENSE_CELL_ANCHORS = "anchor_generator.cell_anchors.0"
 # Anchors at one position of the C4 models: 5 sizes, each in 3 aspect ratios.
@@ -41,32 +40,73 @@ _C4_SIZES, _C4_RATIOS = 5, 3
 # And of RetinaNet: 3 sizes.
 _RETINANET_SIZES = 3
 
-_PARAMETER = "(?P<parameter>weight|bias|running_mean|running_var|num_batches_tracked)"
-_BLOCK = (
-    r"res(?P<stage>[2-5])\.(?P<block>\d+)\.(?P<layer>conv[123]|shortcut)(?P<norm>\.norm)?\."
-    + _PARAMETER
-)
 
-_HEADS: tuple[tuple[str, str], ...] = (
-    (r"proposal_generator\.rpn_head\.conv", "rpn.head.conv"),
-    (r"proposal_generator\.rpn_head\.objectness_logits", "rpn.head.cls_logits"),
-    (r"proposal_generator\.rpn_head\.anchor_deltas", "rpn.head.bbox_pred"),
-    (r"roi_heads\.box_head\.fc1", "roi_heads.box.feature_extractor.fc6"),
-    (r"roi_heads\.box_head\.fc2", "roi_heads.box.feature_extractor.fc7"),
-    (r"roi_heads\.box_predictor\.(cls_score|bbox_pred)", BOX_PREDICTOR + r"\1"),
-    (r"roi_heads\.mask_head\.(mask_fcn\d+)", r"roi_heads.mask.feature_extractor.\1"),
-    (r"roi_heads\.mask_head\.deconv", "roi_heads.mask.predictor.conv5_mask"),
-    (r"roi_heads\.mask_head\.predictor", "roi_heads.mask.predictor.mask_fcn_logits"),
-    (r"roi_heads\.keypoint_head\.(conv_fcn\d+)", r"roi_heads.keypoint.feature_extractor.\1"),
-    (
-        r"roi_heads\.keypoint_head\.score_lowres",
-        "roi_heads.keypoint.predictor.kps_score_lowres",
+def _stage_pairs(foreign: str, native: str) -> list[NamePair]:
+    return [
+        NamePair(f"{foreign}{{b}}.conv{{c}}.{{p}}", f"{native}{{b}}.conv{{c}}.{{p}}"),
+        NamePair(f"{foreign}{{b}}.conv{{c}}.norm.{{p}}", f"{native}{{b}}.bn{{c}}.{{p}}"),
+        NamePair(f"{foreign}{{b}}.shortcut.{{p}}", f"{native}{{b}}.downsample.0.{{p}}"),
+        NamePair(f"{foreign}{{b}}.shortcut.norm.{{p}}", f"{native}{{b}}.downsample.1.{{p}}"),
+    ]
+
+
+def _body_pairs(foreign: str, native: str) -> list[NamePair]:
+    return [
+        NamePair(f"{foreign}stem.conv1.{{p}}", f"{native}stem.conv1.{{p}}"),
+        NamePair(f"{foreign}stem.conv1.norm.{{p}}", f"{native}stem.bn1.{{p}}"),
+        *_stage_pairs(f"{foreign}res{{s+1}}.", f"{native}layer{{s}}."),
+    ]
+
+
+_HEAD_PAIRS = [
+    *(
+        NamePair(f"{foreign}.{{p}}", f"{native}.{{p}}")
+        for foreign, native in (
+            ("proposal_generator.rpn_head.conv", "rpn.head.conv"),
+            ("proposal_generator.rpn_head.objectness_logits", "rpn.head.cls_logits"),
+            ("proposal_generator.rpn_head.anchor_deltas", "rpn.head.bbox_pred"),
+            ("roi_heads.box_head.fc{i}", "roi_heads.box.feature_extractor.fc{i+5}"),
+            ("roi_heads.box_predictor.cls_score", BOX_PREDICTOR + "cls_score"),
+            ("roi_heads.box_predictor.bbox_pred", BOX_PREDICTOR + "bbox_pred"),
+            (
+                "roi_heads.mask_head.mask_fcn{i}",
+                "roi_heads.mask.feature_extractor.mask_fcn{i}",
+            ),
+            ("roi_heads.mask_head.deconv", "roi_heads.mask.predictor.conv5_mask"),
+            ("roi_heads.mask_head.predictor", "roi_heads.mask.predictor.mask_fcn_logits"),
+            (
+                "roi_heads.keypoint_head.conv_fcn{i}",
+                "roi_heads.keypoint.feature_extractor.conv_fcn{i}",
+            ),
+            (
+                "roi_heads.keypoint_head.score_lowres",
+                "roi_heads.keypoint.predictor.kps_score_lowres",
+            ),
+            ("backbone.fpn_lateral{i+1}", "backbone.fpn.fpn_inner{i}"),
+            ("backbone.fpn_output{i+1}", "backbone.fpn.fpn_layer{i}"),
+        )
     ),
-    (r"head\.(cls|bbox)_subnet\.(\d+)", r"rpn.head.\1_tower.\2"),
-    (r"head\.cls_score", DENSE_LOGITS),
-    (r"head\.bbox_pred", DENSE_OFFSETS),
-    (r"backbone\.top_block\.(p[67])", r"backbone.fpn.top_blocks.\1"),
-)
+    *_stage_pairs("roi_heads.res5.", "roi_heads.box.feature_extractor.head.layer4."),
+]
+# The one-stage head has the same layers in our place of the RPN, so that its pairs go first when
+# native names are exported.
+_DENSE_PAIRS = [
+    NamePair(f"{foreign}.{{p}}", f"{native}.{{p}}")
+    for foreign, native in (
+        ("head.cls_subnet.{i}", "rpn.head.cls_tower.{i}"),
+        ("head.bbox_subnet.{i}", "rpn.head.bbox_tower.{i}"),
+        ("head.cls_score", DENSE_LOGITS),
+        ("head.bbox_pred", DENSE_OFFSETS),
+        ("backbone.top_block.p{i}", "backbone.fpn.top_blocks.p{i}"),
+    )
+]
+
+
+def export_pairs(native_names: Collection[str]) -> list[NamePair]:
+    """Pairs for a model of these native names; a body below a pyramid has another place there."""
+    with_pyramid = any(name.startswith("backbone.fpn.") for name in native_names)
+    body = _body_pairs("backbone.bottom_up." if with_pyramid else "backbone.", "backbone.body.")
+    return [*body, *(_DENSE_PAIRS if is_dense(native_names) else ()), *_HEAD_PAIRS]
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -84,7 +124,13 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     """
     heads = ("proposal_generator.", "roi_heads.", "head.")
     body_only = not any(name.startswith(heads) for name in tensors)
-    renamed = rename(tensors, _rules("" if body_only else "backbone.body."), IGNORED)
+    body = "" if body_only else "backbone.body."
+    pairs = [
+        pair
+        for source in ("backbone.bottom_up.", "backbone.", "")
+        for pair in _body_pairs(source, body)
+    ]
+    renamed = rename(tensors, import_rules([*pairs, *_DENSE_PAIRS, *_HEAD_PAIRS]), IGNORED)
     native = background_first(renamed.tensors)
     return ImportedWeights(
         format=FORMAT,
@@ -93,40 +139,11 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         ),
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
-        norm_eps=_EPS,
+        norm_eps=EPS,
         class_names=coco_names_for(native),
         dialect=None if body_only else FORMAT,
         body_only=body_only,
     )
-
-
-def _rules(body: str) -> list[Rule]:
-    def block(match: re.Match[str], home: str) -> str:
-        layer = match["layer"].replace("shortcut", "downsample.0")
-        if match["norm"]:
-            layer = layer.replace("conv", "bn").replace("downsample.0", "downsample.1")
-        stage = int(match["stage"]) - 1
-        return f"{home}layer{stage}.{match['block']}.{layer}.{match['parameter']}"
-
-    source = r"(?:backbone\.(?:bottom_up\.)?)?"
-    rules: list[Rule] = [
-        (rf"{source}stem\.conv1\.{_PARAMETER}", rf"{body}stem.conv1.\g<parameter>"),
-        (rf"{source}stem\.conv1\.norm\.{_PARAMETER}", rf"{body}stem.bn1.\g<parameter>"),
-        (source + _BLOCK, lambda match: block(match, body)),
-        (
-            r"roi_heads\." + _BLOCK,
-            lambda match: block(match, "roi_heads.box.feature_extractor.head."),
-        ),
-        (
-            r"backbone\.fpn_(lateral|output)([2-5])\.(weight|bias)",
-            lambda match: (
-                f"backbone.fpn.fpn_{'inner' if match[1] == 'lateral' else 'layer'}"
-                f"{int(match[2]) - 1}.{match[3]}"
-            ),
-        ),
-    ]
-    rules += [(rf"{name}\.(?P<p>weight|bias)", rf"{native}.\g<p>") for name, native in _HEADS]
-    return rules
 
 
 def anchors_ratio_major(

@@ -11,70 +11,54 @@ from torch import Tensor
 from maskrcnn_lib.checkpoint.class_names import coco_category_names
 from maskrcnn_lib.checkpoint.importers import torchvision_retinanet
 from maskrcnn_lib.checkpoint.importers.base import (
-    BOX_PREDICTOR,
     ImportedWeights,
-    Rule,
     coco_names_for,
     rename,
 )
+from maskrcnn_lib.checkpoint.importers.name_pairs import NamePair, import_rules, resnet_pairs
 
 FORMAT = "torchvision"
 IMAGENET_FORMAT = "torchvision_imagenet"
 MOBILENET_FORMAT = "torchvision_mobilenet"
 
-_PARAMETERS = "(weight|bias|running_mean|running_var|num_batches_tracked)"
-_BLOCK = r"(layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01])\." + _PARAMETERS + ")"
-
-
-def _body_rules(source: str, target: str) -> list[Rule]:
-    return [
-        (rf"{source}(conv1|bn1)\.{_PARAMETERS}", rf"{target}stem.\1.\2"),
-        (rf"{source}{_BLOCK}", rf"{target}\1"),
-    ]
-
-
-def _fpn(kind: str) -> Rule:
-    return (
-        rf"backbone\.fpn\.{kind}_blocks\.(\d)(?:\.0)?\.(weight|bias)",
-        lambda match: f"backbone.fpn.fpn_{kind}{int(match[1]) + 1}.{match[2]}",
-    )
-
-
-_RULES: list[Rule] = [
-    *_body_rules(r"backbone\.body\.", "backbone.body."),
-    _fpn("inner"),
-    _fpn("layer"),
-    (r"rpn\.head\.conv(?:\.0\.0)?\.(weight|bias)", r"rpn.head.conv.\1"),
-    (r"(rpn\.head\.(?:cls_logits|bbox_pred)\.(?:weight|bias))", r"\1"),
-    (r"roi_heads\.box_head\.(fc[67]\..*)", r"roi_heads.box.feature_extractor.\1"),
-    (r"roi_heads\.box_predictor\.((?:cls_score|bbox_pred)\..*)", BOX_PREDICTOR + r"\1"),
-    (
-        r"roi_heads\.mask_head\.(?:mask_fcn(?P<old>\d)|(?P<new>\d)\.0)\.(?P<p>weight|bias)",
-        lambda match: (
-            "roi_heads.mask.feature_extractor.mask_fcn"
-            f"{match['old'] or int(match['new']) + 1}.{match['p']}"
-        ),
+_EXTRACTOR, _PREDICTOR = "roi_heads.{}.feature_extractor.", "roi_heads.{}.predictor."
+_HEAD_PAIRS = [
+    NamePair("rpn.head.cls_logits.{p}", "rpn.head.cls_logits.{p}"),
+    NamePair("rpn.head.bbox_pred.{p}", "rpn.head.bbox_pred.{p}"),
+    NamePair("roi_heads.box_head.fc{i}.{p}", _EXTRACTOR.format("box") + "fc{i}.{p}"),
+    *(
+        NamePair(
+            f"roi_heads.{kind}_predictor.{layer}.{{p}}", f"{_PREDICTOR.format(kind)}{layer}.{{p}}"
+        )
+        for kind, layers in (
+            ("box", ("cls_score", "bbox_pred")),
+            ("mask", ("conv5_mask", "mask_fcn_logits")),
+            ("keypoint", ("kps_score_lowres",)),
+        )
+        for layer in layers
     ),
-    (
-        r"roi_heads\.mask_predictor\.((?:conv5_mask|mask_fcn_logits)\..*)",
-        r"roi_heads.mask.predictor.\1",
-    ),
-    (
-        # Convolutions and ReLUs alternate.
-        r"roi_heads\.keypoint_head\.(\d+)\.(weight|bias)",
-        lambda match: (
-            f"roi_heads.keypoint.feature_extractor.conv_fcn{int(match[1]) // 2 + 1}.{match[2]}"
-        ),
-    ),
-    (
-        r"roi_heads\.keypoint_predictor\.(kps_score_lowres\..*)",
-        r"roi_heads.keypoint.predictor.\1",
+    # Convolutions and ReLUs alternate.
+    NamePair(
+        "roi_heads.keypoint_head.{2*i}.{p}", _EXTRACTOR.format("keypoint") + "conv_fcn{i+1}.{p}"
     ),
 ]
+_PYRAMID_PAIRS = [
+    NamePair("backbone.fpn.inner_blocks.{i}.0.{p}", "backbone.fpn.fpn_inner{i+1}.{p}"),
+    NamePair("backbone.fpn.layer_blocks.{i}.0.{p}", "backbone.fpn.fpn_layer{i+1}.{p}"),
+    NamePair("rpn.head.conv.0.0.{p}", "rpn.head.conv.{p}"),
+    NamePair("roi_heads.mask_head.{i}.0.{p}", _EXTRACTOR.format("mask") + "mask_fcn{i+1}.{p}"),
+]
+_OLD_PYRAMID_PAIRS = [
+    NamePair("backbone.fpn.inner_blocks.{i}.{p}", "backbone.fpn.fpn_inner{i+1}.{p}"),
+    NamePair("backbone.fpn.layer_blocks.{i}.{p}", "backbone.fpn.fpn_layer{i+1}.{p}"),
+    NamePair("rpn.head.conv.{p}", "rpn.head.conv.{p}"),
+    NamePair("roi_heads.mask_head.mask_fcn{i}.{p}", _EXTRACTOR.format("mask") + "mask_fcn{i}.{p}"),
+]
+PAIRS = [*resnet_pairs("backbone.body.", "backbone.body."), *_PYRAMID_PAIRS, *_HEAD_PAIRS]
+"""The names of two-stage models since torchvision 0.13."""
 
-_EPS = 1e-5
+EPS = 1e-5
 _OLD_NAMES = ("rpn.head.conv.weight", torchvision_retinanet.OLD_NAME)
-_MARKERS = ("backbone.fpn.inner_blocks.", "roi_heads.box_head.", "backbone.body.conv1.")
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -94,8 +78,8 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     sets it to 0 for the COCO weights of that time, whose files keep the old layer names; so the old
     names mean 0 here.
     """
-    rules = torchvision_retinanet.rules(tensors) + _RULES
-    renamed = rename(tensors, rules)
+    pairs = torchvision_retinanet.import_pairs(tensors) + PAIRS + _OLD_PYRAMID_PAIRS
+    renamed = rename(tensors, import_rules(pairs))
     native = torchvision_retinanet.without_background(renamed.tensors)
     old = any(name in tensors for name in _OLD_NAMES)
     return ImportedWeights(
@@ -103,7 +87,7 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         tensors=native,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
-        norm_eps=0.0 if old else _EPS,
+        norm_eps=0.0 if old else EPS,
         class_names=coco_names_for(native, coco_category_names()),
         dialect=FORMAT,
     )
@@ -116,13 +100,13 @@ def recognises_classifier(names: Collection[str]) -> bool:
 
 def convert_classifier(tensors: dict[str, Tensor]) -> ImportedWeights:
     """Takes the body of an ImageNet classifier."""
-    renamed = rename(tensors, _body_rules("", ""), (r"fc\.(?:weight|bias)",))
+    renamed = rename(tensors, import_rules(resnet_pairs("", "")), (r"fc\.(?:weight|bias)",))
     return ImportedWeights(
         format=IMAGENET_FORMAT,
         tensors=renamed.tensors,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
-        norm_eps=_EPS,
+        norm_eps=EPS,
         body_only=True,
     )
 
@@ -134,13 +118,13 @@ def recognises_mobilenet(names: Collection[str]) -> bool:
 
 def convert_mobilenet(tensors: dict[str, Tensor]) -> ImportedWeights:
     """Takes the body of a MobileNetV2 classifier, up to its last block."""
-    rules: list[Rule] = [(r"(features\.(?:\d|1[0-7])\..*)", r"\1")]
-    renamed = rename(tensors, rules, (r"features\.18\..*", r"classifier\..*"))
+    rule = (r"(features\.(?:\d|1[0-7])\..*)", r"\1")
+    renamed = rename(tensors, [rule], (r"features\.18\..*", r"classifier\..*"))
     return ImportedWeights(
         format=MOBILENET_FORMAT,
         tensors=renamed.tensors,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
-        norm_eps=_EPS,
+        norm_eps=EPS,
         body_only=True,
     )

@@ -73,5 +73,5 @@ def build_retinanet(cfg: CfgNode, in_channels: int) -> nn.Module:
         limits=DetectionLimits(
             keys.PRE_NMS_TOP_N, keys.INFERENCE_TH, keys.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
         ),
-        box_coder=BoxCoder(keys.BBOX_REG_WEIGHTS),
+        box_coder=BoxCoder(keys.BBOX_REG_WEIGHTS, limit_shrinking=dialect.limit_shrinking),
     )

@@ -298,7 +298,7 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
         cfg: the whole config.
         in_channels: channels of the backbone's feature maps.
     """
-    settings = cfg.MODEL.RPN
+    settings, dialect = cfg.MODEL.RPN, get_dialect(cfg.MODEL.DIALECT)
     anchor_generator = build_anchor_generator(cfg)
     per_location = set(anchor_generator.num_anchors_per_location())
     if len(per_location) != 1:
@@ -314,7 +314,7 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
         batch_size=settings.BATCH_SIZE_PER_IMAGE,
         positive_fraction=settings.POSITIVE_FRACTION,
         straddle=settings.STRADDLE_THRESH,
-        beta=get_dialect(cfg.MODEL.DIALECT).rpn_loss_beta,
+        beta=dialect.rpn_loss_beta,
     )
     return RPNModule(
         head,
@@ -324,6 +324,7 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
         learning=learning,
         nms_threshold=settings.NMS_THRESH,
         min_size=settings.MIN_SIZE,
+        box_coder=BoxCoder(RPN_CODER_WEIGHTS, limit_shrinking=dialect.limit_shrinking),
     )
 
 

@@ -115,7 +115,7 @@ def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
     return ROIBoxHead(
         feature_extractor,
         predictor,
-        box_coder=BoxCoder(tuple(common.BBOX_REG_WEIGHTS)),
+        box_coder=BoxCoder(tuple(common.BBOX_REG_WEIGHTS), limit_shrinking=dialect.limit_shrinking),
         score_threshold=common.SCORE_THRESH,
         nms_threshold=common.NMS,
         max_detections=max(0, common.DETECTIONS_PER_IMG),

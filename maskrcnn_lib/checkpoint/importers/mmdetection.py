@@ -1,0 +1,119 @@
+"""mmdetection's Faster R-CNN, Mask R-CNN, RPN and RetinaNet checkpoints, versions 1, 2 and 3.
+
+Bodies have torchvision's names, be they of PyTorch's or of Caffe's style. Version 2 moved the heads
+below ``roi_head`` and the background from the first class to the last, and left out what it had in
+box deltas and masks. Anchors are ratio-major as ours, in RetinaNet, too. Offsets are divided by
+standard deviations there: (0.1, 0.1, 0.2, 0.2) of the box head are our weights (10, 10, 5, 5), and
+RetinaNet's are all 1, so that its config has ``MODEL.RETINANET.BBOX_REG_WEIGHTS`` (1, 1, 1, 1).
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from maskrcnn_lib.checkpoint.class_names import BACKGROUND
+from maskrcnn_lib.checkpoint.importers.base import (
+    BOX_PREDICTOR,
+    DENSE_LOGITS,
+    DENSE_OFFSETS,
+    ImportedWeights,
+    background_first,
+    coco_names_for,
+    rename,
+)
+from maskrcnn_lib.checkpoint.importers.name_pairs import (
+    NamePair,
+    import_rules,
+    resnet_pairs,
+    stage_pairs,
+)
+
+FORMAT = "mmdetection"
+
+_EPS = 1e-5
+_IGNORED = (r"data_preprocessor\.(?:mean|std)",)
+_RETINANET = "bbox_head.retina_cls."
+_SECOND_VERSION = "roi_head."
+
+_BODY_PAIRS = [
+    *resnet_pairs("backbone.", "backbone.body."),
+    *resnet_pairs("backbone.", "backbone.body.", norm="gn"),
+]
+_RPN_PAIRS = [
+    NamePair(f"rpn_head.rpn_{foreign}.{{p}}", f"rpn.head.{native}.{{p}}")
+    for foreign, native in (("conv", "conv"), ("cls", "cls_logits"), ("reg", "bbox_pred"))
+]
+_PYRAMID_PAIRS = [
+    NamePair("neck.lateral_convs.{i}.conv.{p}", "backbone.fpn.fpn_inner{i+1}.{p}"),
+    NamePair("neck.fpn_convs.{i}.conv.{p}", "backbone.fpn.fpn_layer{i+1}.{p}"),
+]
+_RETINANET_PAIRS = [
+    # The finest map is that of the body's second stage; the list ends with P6 and P7.
+    NamePair("neck.lateral_convs.{i}.conv.{p}", "backbone.fpn.fpn_inner{i+2}.{p}"),
+    NamePair("neck.fpn_convs.3.conv.{p}", "backbone.fpn.top_blocks.p6.{p}"),
+    NamePair("neck.fpn_convs.4.conv.{p}", "backbone.fpn.top_blocks.p7.{p}"),
+    NamePair("neck.fpn_convs.{i}.conv.{p}", "backbone.fpn.fpn_layer{i+2}.{p}"),
+    # Convolutions and ReLUs alternate in our towers.
+    NamePair("bbox_head.cls_convs.{i}.conv.{p}", "rpn.head.cls_tower.{2*i}.{p}"),
+    NamePair("bbox_head.reg_convs.{i}.conv.{p}", "rpn.head.bbox_tower.{2*i}.{p}"),
+    NamePair("bbox_head.retina_cls.{p}", f"{DENSE_LOGITS}.{{p}}"),
+    NamePair("bbox_head.retina_reg.{p}", f"{DENSE_OFFSETS}.{{p}}"),
+]
+
+
+def _head_pairs(prefix: str) -> list[NamePair]:
+    box, mask = "roi_heads.box.feature_extractor.", "roi_heads.mask.feature_extractor."
+    layers = (
+        ("bbox_head.shared_fcs.{i}", f"{box}fc{{i+6}}"),
+        ("bbox_head.fc_cls", BOX_PREDICTOR + "cls_score"),
+        ("bbox_head.fc_reg", BOX_PREDICTOR + "bbox_pred"),
+        ("mask_head.convs.{i}.conv", f"{mask}mask_fcn{{i+1}}"),
+        ("mask_head.upsample", "roi_heads.mask.predictor.conv5_mask"),
+        ("mask_head.conv_logits", "roi_heads.mask.predictor.mask_fcn_logits"),
+    )
+    return [
+        *(NamePair(f"{prefix}{foreign}.{{p}}", f"{native}.{{p}}") for foreign, native in layers),
+        *stage_pairs(f"{prefix}shared_head.layer4.", f"{box}head.layer4."),
+    ]
+
+
+def recognises(names: Collection[str]) -> bool:
+    """Tells whether these are mmdetection's names."""
+    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", "bbox_head.fc_cls.", _RETINANET)
+    return any(name.startswith(heads) for name in names)
+
+
+def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
+    """Brings mmdetection's weights into native names and class order."""
+    second_version = any(name.startswith(_SECOND_VERSION) for name in tensors)
+    dense = any(name.startswith(_RETINANET) for name in tensors)
+    pairs = [
+        *_BODY_PAIRS,
+        *(_RETINANET_PAIRS if dense else _PYRAMID_PAIRS),
+        *_RPN_PAIRS,
+        *_head_pairs(_SECOND_VERSION if second_version else ""),
+    ]
+    renamed = rename(tensors, import_rules(pairs), _IGNORED)
+    native = background_first(renamed.tensors) if second_version else renamed.tensors
+    return ImportedWeights(
+        format=FORMAT,
+        tensors=native,
+        unmapped=renamed.unmapped,
+        ignored=renamed.ignored,
+        norm_eps=_EPS,
+        class_names=coco_names_for(native),
+        dialect="mmdet",
+    )
+
+
+def stored_class_names(content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The class names, the background first, that the file's ``meta`` tells; None without them."""
+    meta = content.get("meta")
+    if not isinstance(meta, Mapping):
+        return None
+    dataset = meta.get("dataset_meta")
+    names = dataset.get("classes") if isinstance(dataset, Mapping) else meta.get("CLASSES")
+    if isinstance(names, str):  # version 1 and 2 store the name of a single class as it is
+        names = (names,)
+    return (BACKGROUND, *map(str, names)) if names else None

@@ -1,0 +1,211 @@
+"""mmdetection's files: complete lists of names, class order of both versions, its numerics."""
+
+import math
+
+import pytest
+import torch
+
+from maskrcnn_lib.checkpoint import load_weights
+from maskrcnn_lib.checkpoint.class_names import coco_class_names
+from maskrcnn_lib.checkpoint.importers import mmdetection
+from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.modeling.detector import build_detection_model
+from maskrcnn_lib.modeling.poolers import build_pooler
+from maskrcnn_lib.modeling.rpn.anchor_generator import build_anchor_generator
+
+BOX, MASK = "roi_heads.box.predictor.", "roi_heads.mask.predictor."
+# Number of tensors that mmdetection's own models have.
+TENSORS = {"mask": 360, "faster": 348, "c4": 328, "retinanet": 354}
+
+
+def _layers(layers):
+    return {
+        name: shape
+        for layer, weight in layers.items()
+        for name, shape in ((f"{layer}.weight", weight), (f"{layer}.bias", weight[:1]))
+    }
+
+
+def _body(depth=50):
+    """Names and shapes of torchvision's ResNet, which mmdetection's has."""
+    from torchvision.models import resnet
+
+    with torch.device("meta"):
+        state = getattr(resnet, f"resnet{depth}")(weights=None).state_dict()
+    return {name: tuple(t.shape) for name, t in state.items() if not name.startswith("fc.")}
+
+
+def _rpn(channels, anchors):
+    return {
+        "rpn_head.rpn_conv": (channels, channels, 3, 3),
+        "rpn_head.rpn_cls": (anchors, channels, 1, 1),
+        "rpn_head.rpn_reg": (4 * anchors, channels, 1, 1),
+    }
+
+
+def _box(channels, prefix="roi_head.", classes=80, background=0):
+    return {
+        f"{prefix}bbox_head.fc_cls": (classes + 1, channels),
+        f"{prefix}bbox_head.fc_reg": (4 * (classes + background), channels),
+    }
+
+
+def _fpn(first):
+    names = {}
+    for index, stage in enumerate(range(first, 5)):
+        names[f"neck.lateral_convs.{index}.conv"] = (256, 128 * 2**stage, 1, 1)
+        names[f"neck.fpn_convs.{index}.conv"] = (256, 256, 3, 3)
+    return names
+
+
+def mmdetection_tensors(kind, *, version=2, depth=50):
+    """The complete file of a COCO model, as zeros."""
+    prefix, background = ("", 1) if version == 1 else ("roi_head.", 0)
+    body = {f"backbone.{name}": shape for name, shape in _body(depth).items()}
+    if kind == "c4":
+        moved = {n: f"{prefix}shared_head.{n[9:]}" for n in body if n.startswith("backbone.layer4")}
+        body = {moved.get(name, name): shape for name, shape in body.items()}
+        layers = _rpn(1024, 15) | _box(2048, prefix, background=background)
+    elif kind == "retinanet":
+        layers = _fpn(2) | {
+            "neck.fpn_convs.3.conv": (256, 2048, 3, 3),
+            "neck.fpn_convs.4.conv": (256, 256, 3, 3),
+            "bbox_head.retina_cls": (720, 256, 3, 3),
+            "bbox_head.retina_reg": (36, 256, 3, 3),
+        }
+        for tower in ("cls_convs", "reg_convs"):
+            layers |= {f"bbox_head.{tower}.{i}.conv": (256, 256, 3, 3) for i in range(4)}
+    else:
+        layers = _fpn(1) | _rpn(256, 3) | _box(1024, prefix, background=background)
+        layers |= {
+            f"{prefix}bbox_head.shared_fcs.0": (1024, 12544),
+            f"{prefix}bbox_head.shared_fcs.1": (1024, 1024),
+        }
+    if kind == "mask":
+        layers |= {f"{prefix}mask_head.convs.{i}.conv": (256, 256, 3, 3) for i in range(4)}
+        layers[f"{prefix}mask_head.upsample"] = (256, 256, 2, 2)
+        layers[f"{prefix}mask_head.conv_logits"] = (80 + background, 256, 1, 1)
+    shapes = body | _layers(layers)
+    return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+
+
+def _model(config):
+    with torch.device("meta"):
+        return build_detection_model(get_cfg(config))
+
+
+CONFIGS = {
+    "mask-rcnn_r50_fpn_1x_coco": ("mask", 50),
+    "mask-rcnn_r50-caffe_fpn_1x_coco": ("mask", 50),
+    "faster-rcnn_r50_fpn_1x_coco": ("faster", 50),
+    "faster-rcnn_r101_fpn_1x_coco": ("faster", 101),
+    "faster-rcnn_r50-caffe_c4-1x_coco": ("c4", 50),
+    "retinanet_r50_fpn_1x_coco": ("retinanet", 50),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("version", [1, 2])
+def test_file_fills_the_model(config, version):
+    kind, depth = CONFIGS[config]
+    tensors = mmdetection_tensors(kind, version=version, depth=depth)
+    if depth == 50:
+        assert len(tensors) == TENSORS[kind]
+    model = _model(f"mmdet/{config}")
+    content = {"meta": {"epoch": 12}, "state_dict": tensors}
+    report = load_weights(model, content, strict=True)
+    assert report.loaded == list(model.state_dict())
+    assert (report.format, report.dialect) == ("mmdetection", "mmdet")
+    assert report.class_names == coco_class_names()
+    counters = [name for name in report.ignored if name != "epoch"]
+    assert all(name.endswith("num_batches_tracked") for name in counters)
+
+
+def test_renamed_and_permuted_keys_are_reported():
+    tensors = mmdetection_tensors("mask")
+    tensors["neck.lateral_convs.4.conv.bias"] = tensors.pop("neck.lateral_convs.3.conv.bias")
+    tensors["roi_head.bbox_head.fc_cls.weight"], tensors["roi_head.bbox_head.fc_reg.weight"] = (
+        tensors["roi_head.bbox_head.fc_reg.weight"],
+        tensors["roi_head.bbox_head.fc_cls.weight"],
+    )
+    report = load_weights(_model("mmdet/mask-rcnn_r50_fpn_1x_coco"), {"state_dict": tensors})
+    assert report.missing == ["backbone.fpn.fpn_inner4.bias"]
+    assert report.unexpected == ["backbone.fpn.fpn_inner5.bias"]
+    assert set(report.reinitialised) == {f"{BOX}cls_score.weight", f"{BOX}bbox_pred.weight"}
+
+
+def _head(prefix, classes, background):
+    rows = classes + background
+    return {
+        f"{prefix}bbox_head.fc_cls.bias": torch.arange(classes + 1.0),
+        f"{prefix}bbox_head.fc_reg.bias": torch.arange(4.0 * rows),
+        f"{prefix}mask_head.conv_logits.bias": torch.arange(float(rows)),
+    }
+
+
+def test_background_is_last_since_version_2():
+    native = mmdetection.convert(_head("roi_head.", 3, 0)).tensors
+    assert native[f"{BOX}cls_score.bias"].tolist() == [3, 0, 1, 2]
+    assert native[f"{BOX}bbox_pred.bias"].tolist() == [0] * 4 + list(range(12))
+    assert native[f"{MASK}mask_fcn_logits.bias"].tolist() == [0, 0, 1, 2]
+
+
+def test_background_is_first_in_version_1():
+    native = mmdetection.convert(_head("", 3, 1)).tensors
+    assert native[f"{BOX}cls_score.bias"].tolist() == [0, 1, 2, 3]
+    assert native[f"{BOX}bbox_pred.bias"].tolist() == list(range(16))
+    assert native[f"{MASK}mask_fcn_logits.bias"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("meta", "names"),
+    [
+        ({"dataset_meta": {"classes": ("cat", "balloon")}}, ("cat", "balloon")),
+        ({"CLASSES": ["cat", "balloon"]}, ("cat", "balloon")),
+        ({"CLASSES": "balloon"}, ("balloon",)),
+    ],
+)
+def test_class_names_are_those_that_the_file_tells(meta, names):
+    assert mmdetection.stored_class_names({"meta": meta}) == ("__background", *names)
+    assert mmdetection.stored_class_names({"meta": {"epoch": 1}}) is None
+
+
+def test_anchors_are_not_rounded_and_centred_on_the_corner_of_the_grid():
+    generator = build_anchor_generator(get_cfg("mmdet/mask-rcnn_r50_fpn_1x_coco"))
+    # Stride 4, scale 8, ratio 0.5: width 32 * sqrt(2), height 32 / sqrt(2).
+    half = torch.tensor([16 * math.sqrt(2), 16 / math.sqrt(2)])
+    torch.testing.assert_close(generator.cell_anchors[0][0], torch.cat((-half, half)))
+    # P6 of an image of 800 pixels has 13 cells: they stand 64 pixels apart, not 800 // 13.
+    shapes = [(1, 1), (1, 1), (1, 1), (1, 1), (13, 13)]
+    grid = generator(shapes, (800, 800), torch.device("cpu"))[4].view(13, 13, 3, 4)
+    assert (grid[3, 5, 1] - grid[0, 0, 1]).tolist() == [320, 192, 320, 192]
+
+
+def test_offsets_are_divided_by_the_standard_deviations():
+    head = _model("mmdet/faster-rcnn_r50_fpn_1x_coco").roi_heads.box
+    box = torch.tensor([[100.0, 100.0, 200.0, 150.0]])
+    # Deviations (0.1, 0.1, 0.2, 0.2): the centre goes by 0.1 of the sides to (160, 130), and the
+    # sides grow by exp(0.2).
+    decoded = head.box_coder.decode(torch.tensor([[1.0, 1.0, 1.0, 1.0]]), box)
+    half = torch.tensor([50.0, 25.0]) * math.exp(0.2)
+    centre = torch.tensor([160.0, 130.0])
+    torch.testing.assert_close(decoded[0], torch.cat((centre - half, centre + half)))
+
+
+def test_boxes_shrink_to_16_thousandths_at_most():
+    model = _model("mmdet/faster-rcnn_r50_fpn_1x_coco")
+    box = torch.tensor([[0.0, 0.0, 1000.0, 1000.0]])
+    tiny = torch.tensor([[0.0, 0.0, -1000.0, -1000.0]])
+    for coder in (model.rpn.box_coder, model.roi_heads.box.box_coder):
+        decoded = coder.decode(tiny, box)
+        torch.testing.assert_close(decoded, torch.tensor([[492.0, 492.0, 508.0, 508.0]]))
+
+
+def test_roi_align_takes_pixels_by_their_centres():
+    cfg = get_cfg("mmdet/faster-rcnn_r50_fpn_1x_coco", ["MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 1])
+    pooler = build_pooler(cfg, "ROI_BOX_HEAD")
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)  # the value of a cell is its column
+    rois = torch.tensor([[0.0, 4.0, 4.0, 20.0, 20.0]])
+    # Columns 1 to 5 of the map of stride 4 have their middle at 3, which is 0.5 behind cell 2.
+    maps = [ramp] + [ramp[..., :1, :1]] * 3
+    assert pooler(maps, rois).item() == 2.5
