@@ -38,7 +38,7 @@ LOGIT_SPREAD = 2.0  # of each class over the proposals: about 4 in 100 pairs sco
 CANDIDATES = ("torchvision float32", "maskrcnn_lib float32", "maskrcnn_lib bfloat16")
 IMPORTS = (
     "import torch",
-    "import maskrcnn_lib",
+    "import torch, maskrcnn_lib",  # which does not import torch by itself
     "from maskrcnn_lib import COCODemo",
     "from maskrcnn_lib import build_detection_model",
 )
@@ -95,8 +95,8 @@ def our_call(detector: Detector, image: np.ndarray) -> Callable[[], Tensor]:
 
     def call() -> Tensor:
         found = detector([image])[0]
-        masks, aligned = found.get_field("mask"), detector.pastes_at_pixel_centres
-        return paste_masks(masks, detector.mask_boxes(found), SIZE, aligned=aligned)
+        masks, rule = found.get_field("mask"), detector.paste_rule
+        return paste_masks(masks, rule.boxes(found.bbox), SIZE, aligned=rule.aligned)
 
     return call
 
@@ -150,7 +150,7 @@ def time_imports(rounds: int) -> None:
     seconds = alternate([start(s) for s in IMPORTS], rounds, time.perf_counter)
     print("\nImports in a new interpreter")
     for statement, taken in zip(IMPORTS, seconds, strict=True):
-        print(f"{statement:46}{taken * 1e3:>9.0f} ms  +{(taken - seconds[0]) * 1e3:.0f} ms")
+        print(f"{statement:46}{taken * 1e3:>9.0f} ms  {(taken - seconds[0]) * 1e3:>+8.0f} ms")
 
 
 def time_photos(directory: Path, model: str, rounds: int, clock: Clock) -> None:
@@ -170,7 +170,7 @@ def time_photos(directory: Path, model: str, rounds: int, clock: Clock) -> None:
             times.append(clock())
             found = detector([image])[0]
             times.append(clock())
-            coco_results(found, image_id=number, category_ids=categories)
+            coco_results(found, image_id=number, category_ids=categories, paste=detector.paste_rule)
             times.append(clock())
             for part, begin, end in zip(parts, times, times[1:], strict=False):
                 taken[part] += end - begin
