@@ -69,11 +69,9 @@ def test_a_new_keypoint_head_learns_four_photos_by_heart(test_data):
     report = load_weights(model, trained)
     assert all(name.startswith("roi_heads.keypoint.") for name in report.missing)
     history = train(model.train(), dataset)
-    print(history[::10])
     assert history[0] > 5.5  # log(24 * 24) = 6.4 is a guess among the cells
     assert history[-1] < 1.5
     detector = build_detector(cfg, model.state_dict())
     scores, _ = measure_dataset(detector, "photos", dataset, progress=False)
-    print(_)
     assert scores["bbox"].metrics["AP50"] > 0.9
     assert scores["keypoints"].metrics["AP"] > 0.9
