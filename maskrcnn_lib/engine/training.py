@@ -11,12 +11,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from maskrcnn_lib.checkpoint import DetectronCheckpointer, load_weights
-from maskrcnn_lib.checkpoint.download import resolve_weights
+from maskrcnn_lib.checkpoint import DetectronCheckpointer
 from maskrcnn_lib.config.architecture import class_section, num_classes, only_proposes
 from maskrcnn_lib.config.dialects import get_dialect
-from maskrcnn_lib.config.files import load_yaml
-from maskrcnn_lib.config.paths_catalog import load_model_catalog
 from maskrcnn_lib.data.build import make_data_loader
 from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
 from maskrcnn_lib.data.datasets.build import build_test_datasets, class_count
@@ -24,7 +21,7 @@ from maskrcnn_lib.data.transforms import build_transform
 from maskrcnn_lib.engine.inference import DTYPES, Detector
 from maskrcnn_lib.engine.measuring import measure_dataset
 from maskrcnn_lib.engine.pictures import draw_data, draw_outcome
-from maskrcnn_lib.engine.processes import local_rank
+from maskrcnn_lib.engine.starting_point import load_starting_point
 from maskrcnn_lib.engine.trainer import Evaluate, do_train, seed_generators
 from maskrcnn_lib.evaluation.categories import match_categories
 from maskrcnn_lib.evaluation.expected import (
@@ -84,7 +81,7 @@ def run_training(
     seed_generators(cfg.SEED)
     model = build(cfg)
     checkpointer, wrapped = _prepare(cfg, model, device, checkpoint_names)
-    arguments = _begin(cfg, model, checkpointer)
+    arguments = load_starting_point(cfg, model, checkpointer)
     if is_main_process():
         _describe_run(cfg, dataset, checkpoint_names, is_new=arguments["iteration"] == 0)
     synchronize()
@@ -268,66 +265,6 @@ def _check_output(output: Path, *, resume: bool) -> None:
             f"{output} holds a training already: --resume goes on with it; for a new one name "
             "another OUTPUT_DIR, or delete last_checkpoint there"
         )
-
-
-def _begin(cfg: Any, model: nn.Module, checkpointer: DetectronCheckpointer) -> dict[str, Any]:
-    """Loads the state to go on from, else the initial weights; gives the loop's arguments."""
-    output = cfg.OUTPUT_DIR
-    if checkpointer.has_checkpoint():
-        _log_changes(Path(output) / "config.yaml", cfg)
-        settings = [_settings(group) for group in checkpointer.optimizer.param_groups]
-        arguments = checkpointer.load()
-        for group, setting in zip(checkpointer.optimizer.param_groups, settings, strict=True):
-            group.update(setting)  # of this config, not of the one before
-        if "iteration" not in arguments:
-            raise ValueError(
-                f"the checkpoint in {output} is of another model and cannot be gone on with:\n"
-                f"{checkpointer.report}"
-            )
-        logger.info("going on after iteration %d", arguments["iteration"])
-        return arguments
-    if cfg.MODEL.WEIGHT:
-        report = load_weights(model, _fetched(cfg), class_names=checkpointer.class_names)
-        if report.dialect not in (None, cfg.MODEL.DIALECT):
-            logger.warning(
-                "the weights come from a training under the conventions of %s, but MODEL.DIALECT "
-                "is %s",
-                report.dialect,
-                cfg.MODEL.DIALECT,
-            )
-        if checkpointer.average is not None:
-            checkpointer.average.load_weights(model.state_dict())
-    return {"iteration": 0}
-
-
-def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: group[key] for key in ("weight_decay", "momentum", "betas") if key in group}
-
-
-def _fetched(cfg: Any) -> Path:
-    """The file of the initial weights; one process of each machine downloads it."""
-    catalog = load_model_catalog(cfg.PATHS_CATALOG)
-    if local_rank() == 0:
-        path = resolve_weights(cfg.MODEL.WEIGHT, catalog=catalog)
-        synchronize()
-        return path
-    synchronize()
-    return resolve_weights(cfg.MODEL.WEIGHT, catalog=catalog)
-
-
-def _log_changes(path: Path, cfg: Any) -> None:
-    """Says in which keys a run goes on with another config than it began with."""
-    if not path.is_file():
-        return
-    before, now = (_plain(node.flat()) for node in (type(cfg)(load_yaml(path)), cfg))
-    for key in now:
-        if key in before and before[key] != now[key]:
-            logger.warning("%s is %s now; it was %s before", key, now[key], before[key])
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """YAML knows no tuples."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def make_detector(
