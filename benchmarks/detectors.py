@@ -69,7 +69,14 @@ def make_peer(size: Size) -> nn.Module:
         measuring(torch.rand(2, 3, 256, 256))
     frozen = backbone(FrozenBatchNorm2d)
     frozen.load_state_dict(measuring.state_dict(), strict=False)  # all but counts of batches
-    return MaskRCNN(frozen, NUM_CLASSES, min_size=min(size), max_size=max(size))
+    return MaskRCNN(
+        frozen,
+        NUM_CLASSES,
+        min_size=min(size),
+        max_size=max(size),
+        image_mean=[0.0] * 3,  # ours gets images as they are, too: the same features, and so the
+        image_std=[1.0] * 3,  # same number of proposals that overlap an object
+    )
 
 
 def make_ours(weights: dict[str, Tensor], **changes: object) -> nn.Module:
