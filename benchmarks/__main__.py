@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import evaluation
+import inference
 import loader
 import numpy as np
 import ops
@@ -81,6 +82,19 @@ def training_ratios(quick: bool) -> Iterator[Ratio]:
         yield make_ratio(what, training_step.PEER, taken * 1e3, seconds[0] * 1e3)
 
 
+def inference_ratios(quick: bool) -> Iterator[Ratio]:
+    """Photo to 100 pasted masks."""
+    image = inference.random_image()
+    peer = inference.calibrated_peer(image)
+    names = inference.CANDIDATES
+    calls = [inference.candidate(name, peer, image) for name in names]
+    seconds = alternate(calls, 2 if quick else 5, time.process_time)
+    height, width = inference.SIZE
+    for name, taken in zip(names[1:], seconds[1:], strict=True):
+        what = f"inference, {height} x {width}, {name.split()[1]}"
+        yield make_ratio(what, names[0], taken * 1e3, seconds[0] * 1e3)
+
+
 def evaluation_ratios(quick: bool) -> Iterator[Ratio]:
     random = np.random.default_rng(0)
     images = 300 if quick else 5000
@@ -111,6 +125,7 @@ def import_ratios(quick: bool) -> Iterator[Ratio]:
 
 PARTS: tuple[Callable[[bool], Iterator[Ratio]], ...] = (
     operator_ratios,
+    inference_ratios,
     training_ratios,
     evaluation_ratios,
     loader_ratios,
