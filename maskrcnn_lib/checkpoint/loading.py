@@ -20,7 +20,11 @@ from maskrcnn_lib.checkpoint.importers import (
     maskrcnn_benchmark,
     mmdetection,
 )
-from maskrcnn_lib.checkpoint.importers.base import BOX_PREDICTOR, DENSE_LOGITS
+from maskrcnn_lib.checkpoint.importers.base import (
+    BOX_PREDICTOR,
+    DENSE_LOGITS,
+    heads_that_repeat_the_box_head,
+)
 from maskrcnn_lib.checkpoint.report import LoadReport
 from maskrcnn_lib.layers import FrozenBatchNorm2d
 
@@ -32,8 +36,6 @@ _COUNTER = "num_batches_tracked"
 # Where files keep their parameters: maskrcnn-benchmark and detectron2, Detectron, and others.
 _CONTAINERS = ("model", "blobs", "state_dict")
 _EXAMPLES = 3
-_BOX_EXTRACTOR = "roi_heads.box.feature_extractor."
-_HEADS_THAT_SHARE = ("roi_heads.mask.feature_extractor.", "roi_heads.keypoint.feature_extractor.")
 
 
 def load_weights(
@@ -89,7 +91,7 @@ def load_content(
     """Does the work of ``load_weights`` for the content of a file that has been read already."""
     model = native.bare_model(model)
     targets = model.state_dict(keep_vars=True)
-    weights = _import(content, targets, source)
+    weights = import_content(content, targets, source=source)
     rearranged: list[str] = []
     if class_names and weights.class_names:
         tensors, rearranged = rearrange_classes(
@@ -151,8 +153,21 @@ def _report(
     )
 
 
-def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> ImportedWeights:
-    """Recognises the format of a file's content and converts it to native names and layouts."""
+def import_content(
+    content: Any, targets: Mapping[str, Tensor] | None = None, *, source: str
+) -> ImportedWeights:
+    """Recognises the format of a file's content and converts it to native names and layouts.
+
+    Args:
+        content: what ``read_checkpoint`` gives.
+        targets: parameters of the model that the weights are for: it may be one with names of its
+            own, whose plain ``state_dict`` is no other toolbox's format.
+        source: where the content came from, for messages.
+
+    Raises:
+        ValueError: the format is not known.
+    """
+    targets = targets or {}
     if not isinstance(content, Mapping):
         raise ValueError(f"{source} holds a {type(content).__name__}, not a dictionary of weights")
     if native.is_native(content):
@@ -178,9 +193,8 @@ def _import(content: Any, targets: Mapping[str, Tensor], source: str) -> Importe
             return replace(imported, class_names=names) if names else imported
     if not tensors.keys().isdisjoint(targets):
         return ImportedWeights(format="state_dict", tensors=tensors, ignored=other)
-    raise ValueError(
-        f"{source} is of no known format: it holds {_some(tensors)}, the model {_some(targets)}"
-    )
+    model = f", the model {_some(targets)}" if targets else ""
+    raise ValueError(f"{source} is of no known format: it holds {_some(tensors)}{model}")
 
 
 def _tensors(mapping: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
@@ -220,12 +234,7 @@ def _place(
             placed[place] = value
         if not places:
             homeless.append(name)
-    repeats = tuple(
-        prefix
-        for prefix in _HEADS_THAT_SHARE
-        if any(name.startswith(prefix) for name in homeless)
-        and _repeats_box_head(prefix, weights.tensors)
-    )
+    repeats = heads_that_repeat_the_box_head(weights.tensors) if homeless else ()
     unneeded = [name for name in homeless if name.endswith(_COUNTER) or name.startswith(repeats)]
     unexpected = [name for name in homeless if name not in unneeded]
     return placed, unexpected, unneeded
@@ -247,19 +256,6 @@ def _body_places(name: str, targets: Mapping[str, Tensor]) -> list[str]:
     if len(different) > 1:
         raise ValueError(f"{name!r} of the body could be any of {places} in the model")
     return places
-
-
-def _repeats_box_head(prefix: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether everything under ``prefix`` is the box head's feature extractor once more.
-
-    Shared heads are one module in the model, and some toolboxes store it once per head.
-    """
-    for name, value in tensors.items():
-        if name.startswith(prefix):
-            original = tensors.get(_BOX_EXTRACTOR + name.removeprefix(prefix))
-            if original is None or not torch.equal(original, value):
-                return False
-    return True
 
 
 @torch.no_grad()

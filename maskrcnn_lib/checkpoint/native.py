@@ -66,13 +66,26 @@ def save_weights(
     Raises:
         ValueError: ``extra`` contains a key that the format itself uses.
     """
+    tensors = bare_model(model).state_dict()
+    write_weights(tensors, path, class_names=class_names, config=config, extra=extra)
+
+
+def write_weights(
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    config: str = "",
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Does the work of ``save_weights`` for tensors by name."""
     taken = sorted(KEYS & (extra or {}).keys())
     if taken:
         raise ValueError(f"the keys {taken} belong to the checkpoint format; choose other names")
     content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": _contiguous(bare_model(model).state_dict()),
+        "model": _contiguous(tensors),
         "class_names": None if class_names is None else list(class_names),
         "config": config,
     }

@@ -18,6 +18,10 @@ COMMANDS = {
     "train": ("maskrcnn_lib.tools.train_net", "train a model"),
     "check-dataset": ("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
     "convert": ("maskrcnn_lib.tools.convert", "bring annotations into COCO's format"),
+    "convert-weights": (
+        "maskrcnn_lib.tools.convert_weights",
+        "bring weights into the format of another toolbox",
+    ),
     "checks": ("maskrcnn_lib.tools.checks", "show the environment and the compiled libraries"),
 }
 USAGE_ERROR = 2

@@ -20,6 +20,8 @@ _PERSON_KEYPOINTS = 17
 DENSE_LOGITS = "rpn.head.cls_logits"
 DENSE_OFFSETS = "rpn.head.bbox_pred"
 _DENSE_TOWER = "rpn.head.cls_tower."
+_BOX_EXTRACTOR = "roi_heads.box.feature_extractor."
+_HEADS_THAT_SHARE = ("roi_heads.mask.feature_extractor.", "roi_heads.keypoint.feature_extractor.")
 _ROWS_OF_BACKGROUND = {
     BOX_PREDICTOR + "bbox_pred": 4,
     "roi_heads.mask.predictor.mask_fcn_logits": 1,
@@ -150,6 +152,23 @@ def anchors_per_position(tensors: Mapping[str, Tensor]) -> int:
 def _rows(tensors: Mapping[str, Tensor], layer: str) -> int:
     """Output channels of a layer, by either of its parameters; 0 where both are missing."""
     return max(len(tensors.get(f"{layer}.{suffix}", ())) for suffix in ("weight", "bias"))
+
+
+def heads_that_repeat_the_box_head(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Prefixes of feature extractors that hold everything of the box head's once more.
+
+    Shared heads are one module in a model, and some toolboxes store it once per head.
+    """
+    return tuple(prefix for prefix in _HEADS_THAT_SHARE if _repeats_box_head(prefix, tensors))
+
+
+def _repeats_box_head(prefix: str, tensors: Mapping[str, Tensor]) -> bool:
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            original = tensors.get(_BOX_EXTRACTOR + name.removeprefix(prefix))
+            if original is None or not torch.equal(original, value):
+                return False
+    return True
 
 
 def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -167,14 +167,39 @@ def anchors_ratio_major(
         return to_ratio_major(tensors, ratio_major_order(cell_anchors))
     if count == _C4_RATIOS:
         return tensors
+    order = _usual_order(tensors)
+    if order is None:
+        raise ValueError(
+            f"the RPN has {count} anchors per position and the file does not say in which order: "
+            f"add the tensor {CELL_ANCHORS!r} (A x 4, the model's anchors) to it"
+        )
+    return to_ratio_major(tensors, order.tolist())
+
+
+def anchors_size_major(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``anchors_ratio_major`` for files without stored anchors.
+
+    Raises:
+        ValueError: the model has neither the anchors of an FPN, nor of C4, nor of RetinaNet.
+    """
+    if anchors_per_position(tensors) in (0, _C4_RATIOS):
+        return tensors
+    order = _usual_order(tensors)
+    if order is None:
+        raise ValueError(
+            f"the RPN has {anchors_per_position(tensors)} anchors per position, which detectron2's "
+            "models do not have; their order there is not known"
+        )
+    return to_ratio_major(tensors, order.argsort().tolist())
+
+
+def _usual_order(tensors: dict[str, Tensor]) -> Tensor | None:
+    """Place in detectron2's C4 models and RetinaNet of each of our anchors; None for others."""
+    count = anchors_per_position(tensors)
     sizes = _RETINANET_SIZES if is_dense(tensors) else _C4_SIZES
-    if count == sizes * _C4_RATIOS:
-        order = torch.arange(count).view(sizes, _C4_RATIOS).T.flatten()
-        return to_ratio_major(tensors, order.tolist())
-    raise ValueError(
-        f"the RPN has {count} anchors per position and the file does not say in which order: add "
-        f"the tensor {CELL_ANCHORS!r} (A x 4, the model's anchors) to it"
-    )
+    if count != sizes * _C4_RATIOS:
+        return None
+    return torch.arange(count).view(sizes, _C4_RATIOS).T.flatten()
 
 
 def ratio_major_order(cell_anchors: Tensor) -> list[int]:
