@@ -9,15 +9,11 @@ import hashlib
 import logging
 import os
 import re
-import time
-import uuid
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
 
+from maskrcnn_lib.checkpoint.transfer import download_file, file_digest
 from maskrcnn_lib.config.model_entries import ModelEntry
 from maskrcnn_lib.config.paths_catalog import ModelCatalog
 
@@ -27,14 +23,8 @@ WEIGHTS_VARIABLE = "MASKRCNN_WEIGHTS_DIR"
 CACHE_VARIABLE = "MASKRCNN_CACHE"
 CATALOG_SCHEME = "catalog://"
 
-_CHUNK = 1 << 20  # bytes
-_RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # torch.hub's convention: the file name ends with the first digits of the SHA-256.
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
-
-
-class _TemporaryError(Exception):
-    """A failure that may be gone at the next attempt."""
 
 
 def resolve_weights(
@@ -54,7 +44,7 @@ def resolve_weights(
 
     Raises:
         FileNotFoundError: the weights cannot be had; the message says which file to put where.
-        ValueError: what came does not have the published SHA-256.
+        ValueError: what came does not have the published SHA-256 or MD5.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -73,7 +63,12 @@ def resolve_weights(
     destination = cache_directory() / entry.file_name
     try:
         download_file(
-            entry.url, destination, sha256=entry.sha256, timeout_s=timeout_s, attempts=attempts
+            entry.url,
+            destination,
+            sha256=entry.sha256,
+            md5_url=entry.md5_url,
+            timeout_s=timeout_s,
+            attempts=attempts,
         )
     except OSError as error:
         raise FileNotFoundError(
@@ -105,81 +100,6 @@ def cache_directory() -> Path:
     if value:
         return Path(value).expanduser()
     return _user_cache() / "maskrcnn_lib"
-
-
-def download_file(
-    url: str, destination: Path, *, sha256: str = "", timeout_s: float = 30.0, attempts: int = 3
-) -> None:
-    """Loads ``url`` into ``destination``, which appears whole and checked or not at all.
-
-    Args:
-        url: http or https.
-        destination: its folder is made where it is missing.
-        sha256: hexadecimal, whole or the first digits; "" checks the announced length alone.
-        timeout_s: seconds that the server may stay silent.
-        attempts: how often an interrupted transfer is started; later ones wait 1, 2, 4 ... s.
-
-    Raises:
-        OSError: the server or the disk fails; says how.
-        ValueError: the content has another SHA-256, or the address is not http(s).
-    """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"{url!r} is not an http or https address")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
-    try:
-        for attempt in range(1, attempts + 1):
-            try:
-                digest = _transfer(url, partial, label=destination.name, timeout_s=timeout_s)
-                break
-            except _TemporaryError as error:
-                if attempt == attempts:
-                    raise OSError(f"{error} (attempt {attempt} of {attempts})") from error
-                logger.warning("%s; trying again (%d of %d)", error, attempt + 1, attempts)
-                time.sleep(2.0 ** (attempt - 1))
-        if not digest.startswith(sha256.lower()):
-            raise ValueError(
-                f"{url} gave a file with SHA-256 {digest}, but {sha256} is published: the file was "
-                "changed on the way or at its source; nothing was kept"
-            )
-        os.replace(partial, destination)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _transfer(url: str, partial: Path, *, label: str, timeout_s: float) -> str:
-    """Copies one response to a file and returns its SHA-256."""
-    from tqdm import tqdm
-
-    digest, received = hashlib.sha256(), 0
-    try:
-        request = Request(url, headers={"User-Agent": "maskrcnn_lib"})
-        with urlopen(request, timeout=timeout_s) as response, open(partial, "wb") as file:
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else None
-            with tqdm(
-                total=total, desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None
-            ) as bar:
-                while chunk := response.read(_CHUNK):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    received += len(chunk)
-                    bar.update(len(chunk))
-    except HTTPError as error:
-        message = f"the server answered {error.code} {error.reason}"
-        if error.code in _RETRIED_STATUS:
-            raise _TemporaryError(message) from error
-        raise OSError(message) from error
-    except URLError as error:
-        if isinstance(error.reason, ConnectionResetError):
-            raise _TemporaryError(f"the connection was reset ({error.reason})") from error
-        host = urlsplit(url).hostname
-        raise OSError(f"{host} cannot be reached ({error.reason})") from error
-    except (ConnectionError, TimeoutError, HTTPException) as error:
-        raise _TemporaryError(f"the transfer was interrupted ({error})") from error
-    if total is not None and received != total:
-        raise _TemporaryError(f"the transfer ended after {received} of {total} bytes")
-    return digest.hexdigest()
 
 
 def _find_entry(name: str, catalog: Any) -> ModelEntry:
@@ -219,7 +139,7 @@ def _find_entry_locally(entry: ModelEntry) -> Path | None:
             continue
         if not entry.sha256:
             return path
-        digest = _sha256(path)
+        digest = file_digest(path)
         if digest.startswith(entry.sha256):
             return path
         logger.warning(
@@ -231,14 +151,6 @@ def _find_entry_locally(entry: ModelEntry) -> Path | None:
             entry.sha256,
         )
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _user_cache() -> Path:

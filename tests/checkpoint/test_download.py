@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from maskrcnn_lib.checkpoint import download
+from maskrcnn_lib.checkpoint import download, transfer
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
 from maskrcnn_lib.config.model_entries import ModelEntry
 from maskrcnn_lib.config.paths_catalog import ModelCatalog
@@ -18,11 +18,19 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves CONTENT; the path says with which fault. ``requests`` lists the paths asked for."""
+    """Serves CONTENT; the path says with which fault.
+
+    ``requests`` lists the paths asked for, ``ranges`` the parts (None: the whole file). ``etag`` is
+    what the server calls the file's state, ``md5`` what stands at ``*.md5sum``.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests = []
+        self.ranges = []
+        self.etag = ""
+        self.content = CONTENT
+        self.md5 = hashlib.md5(CONTENT).hexdigest()
 
     @property
     def url(self):
@@ -34,17 +42,38 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(self.path)
         if self.path.startswith("/missing"):
             self.send_error(404)
-            return
-        if self.path.startswith("/busy_once") and len(self.server.requests) == 1:
+        elif self.path.startswith("/busy_once") and len(self.server.requests) == 1:
             self.send_error(503)
-            return
+        elif self.path.endswith(".md5sum"):
+            self._send(200, f"{self.server.md5}  model_final.pkl\n".encode())
+        else:
+            self._send_file()
+
+    def _send_file(self):
+        content, asked = self.server.content, self.headers.get("Range")
+        self.server.ranges.append(asked)
+        fits = self.headers.get("If-Range", self.server.etag) == self.server.etag
+        status, headers = 200, {"ETag": self.server.etag} if self.server.etag else {}
+        if asked and fits and not self.path.startswith("/whole"):
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_error(416)
+                return
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            status, content = 206, content[start:]
+        first = len(self.server.requests) == 1
         truncated = self.path.startswith("/truncated")
-        if self.path.startswith("/truncated_once"):
-            truncated = len(self.server.requests) == 1
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        if self.path.startswith(("/truncated_once", "/whole_truncated_once")):
+            truncated = first
+        self._send(status, content, len(content) // 3 if truncated else len(content), headers)
+
+    def _send(self, status, content, sent=None, headers=()):
+        self.send_response(status)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(CONTENT[: len(CONTENT) // 3] if truncated else CONTENT)
+        self.wfile.write(content[:sent])
 
     def log_message(self, *arguments):
         pass
@@ -67,7 +96,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MASKRCNN_CACHE", str(directory))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("MASKRCNN_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
     return directory
 
 
@@ -105,19 +134,101 @@ def test_file_is_loaded_once_checked_and_kept(server, cache, name, sha256):
     assert _files(cache) == ["m.pth"]
 
 
-@pytest.mark.parametrize("fault", ["truncated_once", "busy_once"])
-def test_interrupted_transfer_is_started_again(server, cache, fault):
-    path = resolve_weights("model", catalog=_catalog(f"{server.url}/{fault}.pth"))
+def test_busy_server_is_asked_again(server, cache):
+    path = resolve_weights("model", catalog=_catalog(f"{server.url}/busy_once.pth"))
     assert path.read_bytes() == CONTENT
     assert len(server.requests) == 2
     assert _files(cache) == ["m.pth"]
 
 
-def test_truncated_file_is_refused_after_the_last_attempt(server, cache):
+@pytest.mark.parametrize(
+    ("sha256", "etag", "second"),
+    [
+        (DIGEST, "", "bytes=100000-"),  # the hash tells in the end
+        ("", '"a"', "bytes=100000-"),  # the server tells
+        ("", "", None),
+        ("", 'W/"a"', None),  # files of one weak tag may differ
+    ],
+)
+def test_broken_transfer_goes_on_where_its_parts_are_known_to_fit(
+    server, cache, sha256, etag, second
+):
+    server.etag = etag
+    catalog = _catalog(f"{server.url}/truncated_once.pth", sha256=sha256)
+    assert resolve_weights("model", catalog=catalog).read_bytes() == CONTENT
+    assert server.ranges == [None, second]
+    assert _files(cache) == ["m.pth"]
+
+
+def test_server_that_ignores_ranges_sends_all_of_it(server, cache):
+    catalog = _catalog(f"{server.url}/whole_truncated_once.pth")
+    assert resolve_weights("model", catalog=catalog).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100000-"]
+
+
+def test_file_that_changes_between_attempts_is_loaded_anew(server, cache, monkeypatch):
+    def change(seconds):
+        server.etag, server.content = '"b"', CONTENT[::-1]
+
+    server.etag = '"a"'
+    monkeypatch.setattr(transfer.time, "sleep", change)
+    catalog = _catalog(f"{server.url}/truncated_once.pth", sha256="")
+    assert resolve_weights("model", catalog=catalog).read_bytes() == CONTENT[::-1]
+
+
+def test_later_call_goes_on_with_what_an_earlier_one_left(server, cache):
+    catalog = _catalog(f"{server.url}/truncated.pth")
     with pytest.raises(FileNotFoundError, match="ended after 100000 of 300000 bytes"):
-        resolve_weights("model", catalog=_catalog(f"{server.url}/truncated.pth"))
-    assert len(server.requests) == 3
+        resolve_weights("model", catalog=catalog, attempts=1)
+    assert _files(cache) == [".m.pth.part"]
+    path = resolve_weights("model", catalog=_catalog(f"{server.url}/good.pth"))
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100000-"]
+    assert _files(cache) == ["m.pth"]
+
+
+def test_parts_of_different_files_are_found_out_and_not_kept(server, cache):
+    cache.mkdir()
+    (cache / ".m.pth.part").write_bytes(b"?" * 1000)
+    catalog = _catalog(f"{server.url}/good.pth")
+    with pytest.raises(ValueError, match="nothing was kept"):
+        resolve_weights("model", catalog=catalog)
     assert _files(cache) == []
+    assert resolve_weights("model", catalog=catalog).read_bytes() == CONTENT
+
+
+def test_part_that_is_longer_than_the_file_is_dropped(server, cache):
+    cache.mkdir()
+    (cache / ".m.pth.part").write_bytes(CONTENT + b"?")
+    path = resolve_weights("model", catalog=_catalog(f"{server.url}/good.pth"))
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == ["bytes=300001-", None]
+
+
+def test_each_attempt_brings_a_part_and_the_last_says_what_is_missing(server, cache):
+    with pytest.raises(FileNotFoundError, match="ended after 211110 of 300000 bytes"):
+        resolve_weights("model", catalog=_catalog(f"{server.url}/truncated.pth"))
+    # a third of what is missing each time
+    assert server.ranges == [None, "bytes=100000-", "bytes=166666-"]
+
+
+def test_md5_sum_beside_the_file_is_checked(server, tmp_path):
+    url, target = f"{server.url}/good.pkl", tmp_path / "good.pkl"
+    transfer.download_file(url, target, md5_url=f"{url}.md5sum")
+    assert target.read_bytes() == CONTENT
+    server.md5 = "0" * 32
+    with pytest.raises(ValueError, match=f"MD5 {hashlib.md5(CONTENT).hexdigest()}, but 0000"):
+        transfer.download_file(url, tmp_path / "other.pkl", md5_url=f"{url}.md5sum")
+    assert _files(tmp_path) == ["good.pkl"]
+
+
+def test_md5_sum_that_cannot_be_had_is_a_warning(server, tmp_path, caplog):
+    url = f"{server.url}/good.pkl"
+    for index, md5_url in enumerate((f"{server.url}/missing.md5sum", url)):
+        transfer.download_file(url, tmp_path / f"{index}.pkl", md5_url=md5_url)
+        assert "not checked" in caplog.text and md5_url in caplog.text
+        caplog.clear()
+    assert _files(tmp_path) == ["0.pkl", "1.pkl"]
 
 
 def test_truncated_file_is_refused_also_where_no_hash_is_published(server, cache):
@@ -248,7 +359,7 @@ def test_unknown_name_says_that_it_is_neither_file_nor_catalog_name(cache):
 
 def test_other_schemes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not an http"):
-        download.download_file("file:///etc/hostname", tmp_path / "x")
+        transfer.download_file("file:///etc/hostname", tmp_path / "x")
 
 
 def test_cache_is_below_the_user_s_cache_where_nothing_else_is_said(monkeypatch, tmp_path):
