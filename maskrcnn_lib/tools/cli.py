@@ -22,6 +22,8 @@ COMMANDS = {
         "maskrcnn_lib.tools.convert_weights",
         "bring weights into the format of another toolbox",
     ),
+    "config": ("maskrcnn_lib.tools.print_config", "print a config as it resolves"),
+    "models": ("maskrcnn_lib.tools.models", "list the models, their published AP and weights"),
     "checks": ("maskrcnn_lib.tools.checks", "show the environment and the compiled libraries"),
 }
 USAGE_ERROR = 2

@@ -1,0 +1,46 @@
+"""``maskrcnn config``: a config as it resolves, with all that it inherits and all defaults.
+
+The output is itself a config: ``maskrcnn config NAME > mine.yaml``, then ``--config mine.yaml``.
+"""
+
+import argparse
+from typing import Any
+
+import yaml
+
+from maskrcnn_lib.config import get_cfg
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the sub-command's options."""
+    parser.add_argument(
+        "name", nargs="?", help="config name or YAML file (default: the defaults alone)"
+    )
+    parser.add_argument(
+        "--diff", action="store_true", help="only the keys that differ from the defaults"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the config; returns the exit code."""
+    cfg = get_cfg(args.name, args.opts)
+    if not args.diff:
+        print(cfg.dump(), end="")
+        return 0
+    defaults = get_cfg().flat()
+    changed = {key: value for key, value in cfg.flat().items() if value != defaults[key]}
+    if changed:
+        print(yaml.safe_dump(_nested(changed), sort_keys=False, default_flow_style=None), end="")
+    return 0
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """``{"A.B": value}`` as ``{"A": {"B": value}}``, tuples as lists."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, last = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = list(value) if isinstance(value, tuple) else value
+    return tree
