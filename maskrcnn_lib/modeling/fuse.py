@@ -57,7 +57,8 @@ def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Ten
     Under autocast weight and bias come in its dtype at once, without passes of their own.
     """
     device = x.device.type
-    if torch.is_autocast_enabled(device) and conv.bias is None and x.dtype != torch.float64:
+    autocast = not x.is_meta and torch.is_autocast_enabled(device)  # there is none on "meta"
+    if autocast and conv.bias is None and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
         scale, bias = norm.scale_and_shift(dtype)
         weight = _ScaledWeight.apply(conv.weight, scale.reshape(-1, 1, 1, 1), dtype)

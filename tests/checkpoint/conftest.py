@@ -75,6 +75,16 @@ def _layers(layers: Shapes) -> Shapes:
     }
 
 
+def _caffe2_rpn(channels: int, anchors: int) -> Shapes:
+    return _layers(
+        {
+            "conv_rpn": (channels, channels, 3, 3),
+            "rpn_cls_logits": (anchors, channels, 1, 1),
+            "rpn_bbox_pred": (4 * anchors, channels, 1, 1),
+        }
+    )
+
+
 def _caffe2_fpn(body: Body) -> Shapes:
     layers: Shapes = {}
     for stage, blocks in enumerate(body.blocks, start=2):
@@ -103,6 +113,33 @@ def _caffe2_retinanet(body: Body) -> Shapes:
     return _layers(layers)
 
 
+def _group_normed(shapes: Shapes, *layers: str) -> Shapes:
+    """The same layers as Detectron's ``ConvGN`` writes them: no bias, scale and shift behind."""
+    shapes = {name.replace("_bn_", "_gn_"): shape for name, shape in shapes.items()}
+    for layer in layers:
+        width = shapes.pop(f"{layer}_b")
+        shapes |= {f"{layer}_gn_s": width, f"{layer}_gn_b": width}
+    return shapes
+
+
+def _caffe2_group_norm(body: Body) -> Shapes:
+    """Mask R-CNN with group norm: in the body, the pyramid, and convolutions of both heads."""
+    fpn = _caffe2_fpn(body)
+    pyramid = [
+        name.removesuffix("_w")
+        for name in fpn
+        if name.startswith(("fpn_res", "fpn_inner")) and name.endswith("_w")
+    ]
+    boxes = {f"head_conv{i}": (256, 256, 3, 3) for i in range(1, 5)}
+    masks = {f"_mask_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
+    last = {"conv5_mask": (256, 256, 2, 2), "mask_fcn_logits": (81, 256, 1, 1)}
+    shapes = _caffe2_body(body) | fpn | _layers(boxes | masks | last) | _caffe2_box(81, 1024)
+    for blob in ("fc7_w", "fc7_b", "res_conv1_bn_s", "res_conv1_bn_b"):
+        del shapes[blob]
+    stem = {"conv1_gn_s": (64,), "conv1_gn_b": (64,)}
+    return stem | _group_normed(shapes, *pyramid, *boxes, *masks)
+
+
 def _caffe2_box(classes: int, channels: int) -> Shapes:
     return _layers({"cls_score": (classes, channels), "bbox_pred": (4 * classes, channels)})
 
@@ -113,19 +150,20 @@ def caffe2_shapes(kind: str, body: Body = R50) -> Shapes:
         classifier = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
         return _caffe2_body(body) | classifier
     if kind == "faster_c4":
-        rpn = _layers(
-            {
-                "conv_rpn": (1024, 1024, 3, 3),
-                "rpn_cls_logits": (15, 1024, 1, 1),
-                "rpn_bbox_pred": (60, 1024, 1, 1),
-            }
-        )
-        shapes = _caffe2_body(body) | rpn | _caffe2_box(81, 2048)
+        shapes = _caffe2_body(body) | _caffe2_rpn(1024, 15) | _caffe2_box(81, 2048)
     elif kind == "mask_c4":
         mask = {"conv5_mask_w": (2048, 256, 2, 2), "conv5_mask_b": (256,)}
         shapes = (
             caffe2_shapes("faster_c4", body) | mask | _layers({"mask_fcn_logits": (81, 256, 1, 1)})
         )
+    elif kind == "rpn_c4":
+        body_blobs = {
+            name: shape for name, shape in _caffe2_body(body).items() if not name.startswith("res5")
+        }
+        shapes = body_blobs | _caffe2_rpn(1024, 15)
+    elif kind == "rpn_fpn":
+        shapes = _caffe2_body(body) | _caffe2_fpn(body)
+        shapes = {name: shapes[name] for name in shapes if not name.startswith(("fc6", "fc7"))}
     elif kind == "retinanet":
         shapes = _caffe2_body(body) | _caffe2_retinanet(body)
     elif kind == "faster_fpn":
@@ -134,6 +172,8 @@ def caffe2_shapes(kind: str, body: Body = R50) -> Shapes:
         fcn = {f"_[mask]_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
         mask = _layers({**fcn, "conv5_mask": (256, 256, 2, 2), "mask_fcn_logits": (81, 256, 1, 1)})
         shapes = _caffe2_body(body) | _caffe2_fpn(body) | _caffe2_box(81, 1024) | mask
+    elif kind == "mask_fpn_gn":
+        shapes = _caffe2_group_norm(body)
     elif kind == "keypoint_fpn":
         fcn = {f"conv_fcn{i}": (512, 512 if i > 1 else 256, 3, 3) for i in range(1, 9)}
         keypoints = _layers(fcn) | {

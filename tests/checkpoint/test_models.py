@@ -31,6 +31,12 @@ def _model(config: str, *, device: str = "meta") -> nn.Module:
         ("caffe2/e2e_mask_rcnn_X_101_32x8d_FPN_1x_caffe2", "mask_fpn", "X_101_32x8d"),
         ("caffe2/e2e_mask_rcnn_X-152-32x8d-FPN-IN5k_1.44x_caffe2", "mask_fpn", "X-152-32x8d"),
         ("caffe2/e2e_keypoint_rcnn_R_50_FPN_1x_caffe2", "keypoint_fpn", "R_50"),
+        ("detectron/e2e_mask_rcnn_X-101-64x4d-FPN_2x", "mask_fpn", "X_101_64x4d"),
+        ("detectron/e2e_keypoint_rcnn_X-101-32x8d-FPN_s1x", "keypoint_fpn", "X_101_32x8d"),
+        ("detectron/rpn_R-50-C4_1x", "rpn_c4", "R_50"),
+        ("detectron/rpn_person_only_X-101-64x4d-FPN_1x", "rpn_fpn", "X_101_64x4d"),
+        ("detectron/e2e_mask_rcnn_R-50-FPN_2x_gn", "mask_fpn_gn", "R_50"),
+        ("detectron/scratch_e2e_mask_rcnn_R-101-FPN_3x_gn", "mask_fpn_gn", "R_101"),
     ],
 )
 def test_detectron_file_fills_the_model(caffe2_blobs, config, kind, body):
@@ -38,7 +44,8 @@ def test_detectron_file_fills_the_model(caffe2_blobs, config, kind, body):
     report = load_weights(model, {"blobs": caffe2_blobs(kind, body)}, strict=True)
     assert report.loaded == list(model.state_dict())
     assert all(name.endswith("_momentum") for name in report.ignored)
-    assert report.class_names == (PERSON if kind == "keypoint_fpn" else coco_class_names())
+    names = {"keypoint_fpn": PERSON, "rpn_c4": None, "rpn_fpn": None}
+    assert report.class_names == names.get(kind, coco_class_names())
     assert report.dialect == "maskrcnn_benchmark"
 
 

@@ -45,7 +45,6 @@ _HEADS: tuple[tuple[str, str], ...] = (
     ("rpn_bbox_pred(?:_fpn2)?", "rpn.head.bbox_pred"),
     ("(fc[67])", r"roi_heads.box.feature_extractor.\1"),
     ("(cls_score|bbox_pred)", BOX_PREDICTOR + r"\1"),
-    (r"_(?:\[mask\]|mask)_fcn(\d+)", r"roi_heads.mask.feature_extractor.mask_fcn\1"),
     ("(conv5_mask|mask_fcn_logits)", r"roi_heads.mask.predictor.\1"),
     (r"(conv_fcn\d+)", r"roi_heads.keypoint.feature_extractor.\1"),
     ("kps_score_lowres", "roi_heads.keypoint.predictor.kps_score_lowres"),
@@ -124,13 +123,7 @@ def _rules(tensors: Collection[str], *, body_only: bool) -> list[Rule]:
             f"{block_blob}{_NORM_BLOB}",
             lambda match: block(match, _NORM[match["branch"]], match[match.lastindex]),
         ),
-        (
-            r"fpn_(inner_)?res([2-5])_\d+_sum(?:_lateral)?_([wb])",
-            lambda match: (
-                f"backbone.fpn.fpn_{'inner' if match[1] else 'layer'}{int(match[2]) - 1}"
-                f".{_PARAMETER[match[3]]}"
-            ),
-        ),
+        *_normed_layers(tensors),
     ]
     rules.append(
         (
@@ -142,6 +135,40 @@ def _rules(tensors: Collection[str], *, body_only: bool) -> list[Rule]:
     for blob, native in _HEADS:
         rules += [(f"{blob}_w", f"{native}.weight"), (f"{blob}_b", f"{native}.bias")]
     return rules
+
+
+def _normed_layers(tensors: Collection[str]) -> list[Rule]:
+    """Rules for the convolutions behind which there may be a group norm.
+
+    With one, a layer is a sequence of convolution and norm here. All convolutions of the box head
+    are one sequence, in which ReLUs stand between them.
+    """
+
+    def place(match: re.Match[str], home: str, index: int | None = None) -> str:
+        normed = f"{match['blob']}_gn_s" in tensors
+        if index is not None:
+            home += f".{index * (3 if normed else 2) + bool(match['norm'])}"
+        elif normed:
+            home += ".1" if match["norm"] else ".0"
+        return f"{home}.{_PARAMETER[match['parameter']]}"
+
+    def pyramid(match: re.Match[str]) -> str:
+        kind = "inner" if match["inner"] else "layer"
+        return place(match, f"backbone.fpn.fpn_{kind}{int(match['number']) - 1}")
+
+    def mask_head(match: re.Match[str]) -> str:
+        return place(match, f"roi_heads.mask.feature_extractor.mask_fcn{match['number']}")
+
+    def box_head(match: re.Match[str]) -> str:
+        index = int(match["number"]) - 1
+        return place(match, "roi_heads.box.feature_extractor.xconvs", index)
+
+    layers = (
+        (r"fpn_(?P<inner>inner_)?res(?P<number>[2-5])_\d+_sum(?:_lateral)?", pyramid),
+        (r"_(?:\[mask\]|mask)_fcn(?P<number>\d+)", mask_head),
+        (r"head_conv(?P<number>\d+)", box_head),
+    )
+    return [(f"(?P<blob>{blob})_(?P<norm>gn_)?(?P<parameter>[wbs])", name) for blob, name in layers]
 
 
 def _unit_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -75,7 +75,16 @@ def _entry(name: str, published: dict[str, float]) -> ModelEntry:
     )
 
 
+def _body(name: str) -> ModelEntry:
+    return ModelEntry(
+        name=f"ImageNetPretrained/open-mmlab/{name}",
+        file_name=f"{name}.pth",
+        note="trained on ImageNet, published with mmdetection; bring its file under this name",
+    )
+
+
 MMDETECTION = (
+    *(_body(f"resnext101_{groups}") for groups in ("32x4d", "64x4d")),
     *(_entry(name, figures(*values)) for name, values in _BOX_AND_MASK.items()),
     *(_entry(name, figures(*values, tasks=("proposal",))) for name, values in _PROPOSALS.items()),
 )

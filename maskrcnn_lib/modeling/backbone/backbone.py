@@ -86,9 +86,11 @@ def _resnet_norm(cfg: "CfgNode") -> NormFactory:
 
 
 def _build_resnet(cfg: "CfgNode", *, depth: int, stages: int) -> Backbone:
+    with_res5 = stages == 4  # without it, as in C4, res5 is the box head
     body = ResNet(
         RESNET_BLOCKS[depth][:stages],
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
+        last_dilation=cfg.MODEL.RESNETS.RES5_DILATION if with_res5 else 1,
         **_resnet_options(cfg),
     )
     return Backbone(body, out_channels=body.out_channels[-1])

@@ -114,6 +114,8 @@ class ResNet(nn.Module):
         stride_in_1x1: see Bottleneck.
         freeze_at: this many parts, counted from the stem, are not trained: 2 freezes the stem and
             ``layer1``; 0 or less freezes nothing. Batch norms in them become frozen ones.
+        last_dilation: of the 3x3 convolutions of the last stage; with more than 1 it keeps the
+            resolution of the stage before (a DC5 body).
         norm: makes a norm for a number of channels.
     """
 
@@ -127,6 +129,7 @@ class ResNet(nn.Module):
         num_groups: int = 1,
         width_per_group: int = 64,
         stride_in_1x1: bool = True,
+        last_dilation: int = 1,
         freeze_at: int = 0,
         norm: NormFactory = FrozenBatchNorm2d,
     ) -> None:
@@ -147,6 +150,7 @@ class ResNet(nn.Module):
                 num_groups=num_groups,
                 width_per_group=width_per_group,
                 stride_in_1x1=stride_in_1x1,
+                dilation=last_dilation if stage == last else 1,
                 norm=norm,
             )
             channels = res2_out_channels * 2 ** (stage - 1)
