@@ -14,22 +14,30 @@ import torch
 
 from maskrcnn_lib.checkpoint import load_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
+from maskrcnn_lib.data.datasets import build_train_dataset
 from maskrcnn_lib.engine.inference import choose_model
-from maskrcnn_lib.engine.training import run_training
+from maskrcnn_lib.engine.training import class_names, run_training
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.distillation import DistillingDetector, PixelScale
 from maskrcnn_lib.utils.logger import setup_logger
 
 
-def build(cfg: CfgNode, *, teacher_name: str) -> DistillingDetector:
-    """The student that ``cfg`` describes, learning from a published model."""
-    teacher_cfg, weights = choose_model(model=teacher_name)
+def build(cfg: CfgNode, *, weights: str, teacher_name: str) -> DistillingDetector:
+    """The student that ``cfg`` describes, learning from a published model.
+
+    Classes are those of the training data; the teacher knows them by the same names.
+    """
+    teacher_cfg, teacher_weights = choose_model(model=teacher_name)
     teacher = build_detection_model(teacher_cfg)
-    load_weights(teacher, weights or teacher_cfg.MODEL.WEIGHT, strict=True)
+    report = load_weights(teacher, teacher_weights or teacher_cfg.MODEL.WEIGHT, strict=True)
+    student = build_detection_model(cfg)
+    names = class_names(build_train_dataset(cfg, check_classes=False), cfg)
+    load_weights(student, weights, class_names=names)
     return DistillingDetector(
-        build_detection_model(cfg),
+        student,
         teacher.to(memory_format=torch.channels_last),
         scales=(pixel_scale(cfg), pixel_scale(teacher_cfg)),
+        teacher_labels=[report.class_names.index(name) for name in names],
     )
 
 
@@ -49,7 +57,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     args = parser.parse_args()
-    cfg = get_cfg(args.config_file, ["MODEL.WEIGHT", args.weights, *args.opts])
+    cfg = get_cfg(args.config_file, ["MODEL.WEIGHT", "", *args.opts])
     setup_logger("maskrcnn_lib", cfg.OUTPUT_DIR, 0)
     run_training(
         cfg,
@@ -57,7 +65,7 @@ def main() -> int:
         given=set(args.opts[0::2]),
         resume=args.resume,
         evaluates="DATASETS.TEST" in args.opts,
-        build=partial(build, teacher_name=args.teacher),
+        build=partial(build, weights=args.weights, teacher_name=args.teacher),
     )
     return 0
 

@@ -28,7 +28,7 @@ def pack(checkpoint: Path, target: Path, config: str) -> None:
         for name, value in content["model"].items()
         if name.startswith(_STUDENT)
     }
-    cfg = get_cfg(config)
+    cfg = get_cfg(config, ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", len(content["class_names"])])
     model = build_detection_model(cfg)
     load_weights(model, weights, strict=True)
     save_compact(model, target, class_names=content["class_names"], config=cfg.dump())

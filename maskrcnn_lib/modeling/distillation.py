@@ -89,6 +89,22 @@ def objectness_loss(student: Tensor, teacher: Tensor) -> LossSum:
     return LossSum(loss, goal.sum().clamp(min=len(goal)))
 
 
+def merge_classes(logits: Tensor, labels: Sequence[int]) -> Tensor:
+    """Logits (K, C) of some of the classes in (K, D); all others count as background.
+
+    Args:
+        logits: of D classes, class 0 is background.
+        labels: C of the D classes, the first is 0.
+
+    Returns:
+        Logits whose softmax gives the listed classes the probabilities that they had.
+    """
+    others = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others[list(labels[1:])] = False
+    background = logits.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return torch.cat((background, logits[:, list(labels[1:])]), dim=1)
+
+
 def offset_loss(student: Tensor, teacher: Tensor, weights: Tensor) -> LossSum:
     """L1 difference of box offsets (..., 4), weighted by (...) and averaged by the weights."""
     difference = (at_least_float32(student) - at_least_float32(teacher)).abs().sum(dim=-1)
@@ -112,15 +128,20 @@ def soft_mask_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> LossSum:
 class DistillingDetector(nn.Module):
     """A detector that learns from ground truth and from a teacher; outside training the detector.
 
-    Student and teacher have one feature map of the same stride, the same anchors, the same classes
-    and masks of the same resolution.
+    Student and teacher have one feature map of the same stride, the same anchors, and masks of the
+    same resolution.
 
     Args:
         student: the detector to train.
         teacher: stays as it is; no parameter of this module.
         scales: of the pixels that the student gets, and of those that the teacher expects.
+        teacher_labels: for each class of the student the teacher's, 0 for background first; by
+            default both have the same classes.
         weights: factors of the losses.
         most_masks: regions per image whose masks are learnt.
+
+    Raises:
+        ValueError: the teacher's labels are not as many as the student's classes.
     """
 
     def __init__(
@@ -129,6 +150,7 @@ class DistillingDetector(nn.Module):
         teacher: GeneralizedRCNN,
         *,
         scales: tuple[PixelScale, PixelScale],
+        teacher_labels: Sequence[int] | None = None,
         weights: DistillationWeights | None = None,
         most_masks: int = 4,
     ) -> None:
@@ -139,6 +161,12 @@ class DistillingDetector(nn.Module):
         channels = student.backbone.out_channels, teacher.backbone.out_channels
         self.adaptor = nn.Conv2d(*channels, kernel_size=1)
         self.scales = scales
+        self.teacher_labels = tuple(teacher_labels or range(teacher.roi_heads.num_classes))
+        if len(self.teacher_labels) != student.roi_heads.num_classes:
+            raise ValueError(
+                f"the student has {student.roi_heads.num_classes} classes, but teacher_labels "
+                f"(by default all of the teacher's) are {len(self.teacher_labels)}"
+            )
         self.weights = weights or DistillationWeights()
         self.most_masks = most_masks
 
@@ -164,27 +192,35 @@ class DistillingDetector(nn.Module):
             with_masks=True,
             seeds=seeds,
         )
-        teacher = self._teacher[0]
-        own_scale, its_scale = self.scales
-        pixels = its_scale.from_rgb(own_scale.to_rgb(images.tensors))
-        seen = ImageList(pixels, images.image_sizes)
-        with torch.no_grad():
-            teacher_features = teacher.backbone(seen.tensors)
-            teacher_anchors = teacher.rpn.predict(seen, teacher_features)
-            suggested = teacher.rpn.propose(teacher_anchors)
+        seen_features, seen_anchors, suggested = self._ask_teacher(images)
         features = self.student.backbone(images.tensors)
         anchors = self.student.rpn.predict(images, features)
         proposals, own = self.student.rpn.learn_from(anchors, truth)
-        taught = self._map_losses(features[0], teacher_features[0], anchors, teacher_anchors)
+        taught = self._map_losses(features[0], seen_features[0], anchors, seen_anchors)
         regions = self.student.roi_heads.sampler(_joined(proposals, suggested), truth)
-        self._learn_classes(own, taught, all_rows(regions), features, teacher_features, truth)
-        some = Regions(*(part[:, : self.most_masks] for part in regions[:-1]), self.most_masks)
-        self._learn_masks(own, taught, positive_rows(some), features, teacher_features, truth)
+        most = min(self.most_masks, regions.most_positive)
+        some = Regions(*(part[:, :most] for part in regions[:-1]), most)
+        for learn, rows in (
+            (self._learn_classes, all_rows(regions)),
+            (self._learn_masks, positive_rows(some)),
+        ):
+            more_own, more_taught = learn(rows, features, seen_features, truth)
+            own, taught = own | more_own, taught | more_taught
         own = {name: loss * self.weights.truth for name, loss in mean_losses(own).items()}
         return own | {
             f"loss_teacher_{name}": loss * getattr(self.weights, name)
             for name, loss in mean_losses(taught).items()
         }
+
+    @torch.no_grad()
+    def _ask_teacher(self, images: ImageList) -> tuple[list[Tensor], Predictions, Proposals]:
+        """The teacher's feature maps, what it says of all anchors, and the regions it proposes."""
+        teacher, (own_scale, its_scale) = self._teacher[0], self.scales
+        pixels = its_scale.from_rgb(own_scale.to_rgb(images.tensors))
+        seen = ImageList(pixels, images.image_sizes)
+        features = teacher.backbone(seen.tensors)
+        anchors = teacher.rpn.predict(seen, features)
+        return features, anchors, teacher.rpn.propose(anchors)
 
     def _map_losses(
         self, own_map: Tensor, teacher_map: Tensor, anchors: Predictions, goal: Predictions
@@ -202,44 +238,46 @@ class DistillingDetector(nn.Module):
 
     def _learn_classes(
         self,
-        own: dict[str, LossSum],
-        taught: dict[str, LossSum],
         rows: Rows,
         features: Sequence[Tensor],
         teacher_features: Sequence[Tensor],
         truth: Targets,
-    ) -> None:
+    ) -> tuple[dict[str, LossSum], dict[str, LossSum]]:
+        """Losses of the box head against the truth, and against the teacher."""
         box, teacher_box = self.student.roi_heads.box, self._teacher[0].roi_heads.box
-        x, losses = box.learn(features, rows, truth)
-        own |= losses
+        x, own = box.learn(features, rows, truth)
         logits, offsets = box.predictor(x)
         with torch.no_grad():
             pooled = teacher_box.feature_extractor(teacher_features, rows.rois)
-            goal_logits, goal_offsets = teacher_box.predictor(pooled)
-            likely = at_least_float32(goal_logits).softmax(dim=1)[:, 1:].max(dim=1)
-        taught["classes"] = class_loss(logits, goal_logits, rows.valid)
-        taught["boxes"] = offset_loss(
+            every_logit, goal_offsets = teacher_box.predictor(pooled)
+            goal_logits = merge_classes(at_least_float32(every_logit), self.teacher_labels)
+            likely = goal_logits.softmax(dim=1)[:, 1:].max(dim=1)
+        box_loss = offset_loss(
             _of_class(offsets, likely.indices + 1),
-            _of_class(goal_offsets, likely.indices + 1),
+            _of_class(goal_offsets, self._in_teacher(likely.indices + 1)),
             likely.values * rows.valid,
         )
+        return own, {"classes": class_loss(logits, goal_logits, rows.valid), "boxes": box_loss}
 
     def _learn_masks(
         self,
-        own: dict[str, LossSum],
-        taught: dict[str, LossSum],
         rows: Rows,
         features: Sequence[Tensor],
         teacher_features: Sequence[Tensor],
         truth: Targets,
-    ) -> None:
+    ) -> tuple[dict[str, LossSum], dict[str, LossSum]]:
+        """Losses of the mask head against the truth, and against the teacher."""
         mask, teacher_mask = self.student.roi_heads.mask, self._teacher[0].roi_heads.mask
         x = mask.feature_extractor(features, rows.rois)
-        own |= mask.learn(features, rows, truth, extracted=x)
+        own = mask.learn(features, rows, truth, extracted=x)
         with torch.no_grad():
             pooled = teacher_mask.feature_extractor(teacher_features, rows.rois)
-            goal = teacher_mask.predictor(pooled, rows.labels)
-        taught["masks"] = soft_mask_loss(mask.predictor(x, rows.labels), goal, rows.valid)
+            goal = teacher_mask.predictor(pooled, self._in_teacher(rows.labels))
+        return own, {"masks": soft_mask_loss(mask.predictor(x, rows.labels), goal, rows.valid)}
+
+    def _in_teacher(self, labels: Tensor) -> Tensor:
+        """The teacher's labels for the student's."""
+        return torch.tensor(self.teacher_labels, device=labels.device)[labels]
 
 
 def _of_class(offsets: Tensor, labels: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from maskrcnn_lib.modeling.distillation import (
     PixelScale,
     class_loss,
     feature_loss,
+    merge_classes,
     objectness_loss,
     offset_loss,
     soft_mask_loss,
@@ -57,6 +58,31 @@ def test_class_loss_has_no_gradient_at_the_teacher():
     logits = torch.randn(4, 7).requires_grad_()
     class_loss(logits, logits.detach(), torch.ones(4, dtype=torch.bool)).total.backward()
     assert logits.grad.abs().max() < 1e-6
+
+
+def test_merged_classes_keep_their_probabilities_and_background_has_the_rest():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 5, dtype=torch.float64)
+    before, after = logits.softmax(dim=1), merge_classes(logits, [0, 3, 1]).softmax(dim=1)
+    torch.testing.assert_close(after[:, 1:], before[:, [3, 1]])
+    torch.testing.assert_close(after[:, 0], before[:, [0, 2, 4]].sum(dim=1))
+    assert torch.equal(merge_classes(logits, range(5))[:, 1:], logits[:, 1:])
+
+
+def test_student_of_fewer_classes_learns_from_those_of_the_teacher(make_tiny_model, make_target):
+    options = {
+        "name": "e2e_mask_rcnn_R_50_C4_1x",
+        "MODEL__RESNETS__BACKBONE_OUT_CHANNELS": 64,
+        "MODEL__NORM": "group",
+        "MODEL__GROUP_NORM__NUM_GROUPS": 4,
+    }
+    student = make_tiny_model(**options, MODEL__ROI_BOX_HEAD__NUM_CLASSES=2)
+    teacher = make_tiny_model(**options)
+    model = DistillingDetector(student, teacher, scales=(BGR, BGR), teacher_labels=(0, 3)).train()
+    losses = model(torch.randn(1, 3, 96, 96), [make_target([[8, 8, 56, 48]], [1])], seeds=[1])
+    assert all(value.isfinite() for value in losses.values())
+    with pytest.raises(ValueError, match=r"has 2 classes, but teacher_labels .* are 4"):
+        DistillingDetector(student, teacher, scales=(BGR, BGR))
 
 
 def test_offset_loss_is_a_weighted_mean():
