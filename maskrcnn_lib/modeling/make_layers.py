@@ -21,12 +21,14 @@ def init_kaiming_uniform(layer: WeightedLayer) -> None:
     _zero_bias(layer)
 
 
-def init_kaiming_normal(layer: WeightedLayer) -> None:
+def init_kaiming_normal(layer: WeightedLayer, *, relu: bool = True) -> None:
     """Fills ``layer`` in place: weight N(0, 2 / fan_out), bias 0.
 
-    The fan of a grouped convolution counts the outputs that one input channel reaches.
+    The fan of a grouped convolution counts the outputs that one input channel reaches. Without a
+    ReLU behind the layer, which halves the variance, it is N(0, 1 / fan_out).
     """
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nonlinearity = "relu" if relu else "linear"
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity=nonlinearity)
     groups = getattr(layer, "groups", 1)
     if groups > 1:
         layer.weight.data.mul_(math.sqrt(groups))

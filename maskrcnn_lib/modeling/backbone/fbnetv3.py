@@ -128,7 +128,7 @@ class ConvBlock(nn.Module):
             groups=groups,
             bias=norm is None,
         )
-        init_kaiming_normal(self.conv)
+        init_kaiming_normal(self.conv, relu=relu)
         self.bn = nn.Identity() if norm is None else norm(out_channels)
         self.relu = relu
 

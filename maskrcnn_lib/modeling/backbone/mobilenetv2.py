@@ -69,7 +69,7 @@ class InvertedResidual(nn.Module):
             layers.append(ConvNorm(in_channels, width, norm=norm))
         layers.append(ConvNorm(width, width, kernel=kernel, stride=stride, groups=width, norm=norm))
         project = nn.Conv2d(width, out_channels, 1, bias=False)
-        init_kaiming_normal(project)
+        init_kaiming_normal(project, relu=False)
         self.conv = nn.Sequential(*layers, project, norm(out_channels))
         self.residual = stride == 1 and in_channels == out_channels
 

@@ -114,3 +114,14 @@ def test_a_trained_norm_stands_beside_a_convolution_without_bias():
 def test_unknown_architecture_names_the_known_ones():
     with pytest.raises(ValueError, match="FBNetV3-A-C4"):
         get_architecture("FBNetV3-B-C4")
+
+
+def test_signal_keeps_its_scale_from_scratch_without_norms():
+    torch.manual_seed(0)
+    body = FBNetV3Body(get_architecture("FBNetV3-A-C4"))
+    with torch.no_grad():
+        (out,) = body(torch.randn(2, 3, 96, 96))
+        parts = [build(112) for build in (build_fbnetv3_box_feature, build_fbnetv3_mask_feature)]
+        outs = [out, *(part(torch.randn(4, 112, 14, 14)) for part in parts)]
+    # 18 blocks whose variance grew by 4 each would end beyond 1000
+    assert all(0.2 < float(values.std()) < 10 for values in outs)
