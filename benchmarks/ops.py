@@ -237,6 +237,26 @@ def roi_align_rows() -> Iterator[Row]:
         )
 
 
+def ps_roi_rows() -> Iterator[Row]:
+    """R-FCN's score maps of 20 classes and background, and 300 proposals."""
+    from torchvision import ops as peer
+
+    features = torch.randn(1, 21 * 49, 50, 68, requires_grad=True)
+    rois = random_rois(300, 32, 500)
+    for name, rule in (("ps_roi_pool", ()), ("ps_roi_align", (2,))):
+
+        def forward(pool: Callable[..., torch.Tensor], rule=rule) -> torch.Tensor:
+            return pool(features.detach(), rois, 7, 1 / 16, *rule)
+
+        def both(pool: Callable[..., torch.Tensor], rule=rule) -> object:
+            return torch.autograd.grad(pool(features, rois, 7, 1 / 16, *rule).sum(), features)
+
+        pools = (getattr(layers, name), getattr(peer, name))
+        what = f"{name}, 300 RoIs 7 x 7, 1029 channels"
+        yield Row(what, *(partial(forward, pool) for pool in pools))
+        yield Row(f"{what}, and backward", *(partial(both, pool) for pool in pools))
+
+
 def pyramid_rows() -> Iterator[Row]:
     from torchvision.ops import MultiScaleRoIAlign
 
@@ -291,6 +311,7 @@ ROWS = (
     keypoint_rows,
     mask_target_rows,
     roi_align_rows,
+    ps_roi_rows,
     pyramid_rows,
 )
 

@@ -24,6 +24,15 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
       "int canonical_level, float box_end_offset, bool channels_last, bool deterministic) "
       "-> Tensor[]");
 
+  // Position-sensitive RoI pooling, averaging whole pixels, or samples (`interpolate`): (K, C /
+  // bins, height, width), each bin from its own channels.
+  m.def(
+      "ps_roi_pool(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
+      "int pooled_width, int sampling_ratio, bool interpolate) -> Tensor");
+  m.def(
+      "ps_roi_pool_backward(Tensor grad, Tensor rois, SymInt[] input_size, float spatial_scale, "
+      "int sampling_ratio, bool interpolate, bool channels_last, bool deterministic) -> Tensor");
+
   // Non-maximum suppression: indices of the boxes to keep, by descending score, ties by index.
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");

@@ -13,6 +13,7 @@ from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, inter
 from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
 from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
 from maskrcnn_lib.layers.paste_masks import masks_to_rle, paste_masks
+from maskrcnn_lib.layers.ps_roi_pool import PSROIAlign, PSROIPool, ps_roi_align, ps_roi_pool
 from maskrcnn_lib.layers.roi_align import ROIAlign, roi_align
 from maskrcnn_lib.layers.sigmoid_focal_loss import SigmoidFocalLoss, sigmoid_focal_loss
 from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
@@ -22,6 +23,8 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "FrozenBatchNorm2d",
+    "PSROIAlign",
+    "PSROIPool",
     "ROIAlign",
     "SigmoidFocalLoss",
     "batched_nms",
@@ -35,6 +38,8 @@ __all__ = [
     "nms",
     "paste_masks",
     "polygon_mask_targets",
+    "ps_roi_align",
+    "ps_roi_pool",
     "roi_align",
     "sigmoid_focal_loss",
     "smooth_l1_loss",

@@ -5,7 +5,7 @@ the reference implementation here says the same in plain PyTorch and serves wher
 library is present.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -249,13 +249,38 @@ def _taps(
     return torch.stack([low, high], dim=1), weight
 
 
-def _register() -> None:
+def register_roi_operator(name: str, fake: Callable[..., Tensor]) -> None:
+    """Registers fake kernels and gradients, also of second order, of an operator that pools RoIs.
+
+    Args:
+        name: the operator ``name(input, rois, spatial_scale, height, width, sampling_ratio, flag)``
+            with ``name_backward(grad, rois, input_size, spatial_scale, sampling_ratio, flag,
+            channels_last, deterministic)``.
+        fake: what ``name`` returns, without contents.
+    """
     library = torch.library
-    library.register_fake("maskrcnn::roi_align", _fake)
-    library.register_autograd("maskrcnn::roi_align", _backward, setup_context=_setup_context)
-    library.register_fake("maskrcnn::roi_align_backward", _fake_backward)
+    library.register_fake(f"maskrcnn::{name}", fake)
+    library.register_fake(f"maskrcnn::{name}_backward", _fake_backward)
+    pool = getattr(torch.ops.maskrcnn, name).default
+    spread = getattr(torch.ops.maskrcnn, f"{name}_backward").default
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rois,) = ctx.saved_tensors
+        spatial_scale, _, _, *rule = ctx.rule
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        layout = (ctx.channels_last, deterministic)
+        gradient = spread(grad, rois, ctx.input_size, spatial_scale, *rule, *layout)
+        return gradient, None, None, None, None, None, None
+
+    def double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rois,) = ctx.saved_tensors
+        spatial_scale, sampling_ratio, flag, _, _ = ctx.rule
+        pooled = pool(grad, rois, spatial_scale, *ctx.pooled_size, sampling_ratio, flag)
+        return pooled, None, None, None, None, None, None, None
+
+    library.register_autograd(f"maskrcnn::{name}", backward, setup_context=_setup_context)
     library.register_autograd(
-        "maskrcnn::roi_align_backward", _double_backward, setup_context=_setup_double_context
+        f"maskrcnn::{name}_backward", double_backward, setup_context=_setup_double_context
     )
 
 
@@ -286,35 +311,10 @@ def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.channels_last = is_channels_last(input)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    spatial_scale, _, _, sampling_ratio, aligned = ctx.rule
-    gradient = torch.ops.maskrcnn.roi_align_backward(
-        grad,
-        rois,
-        ctx.input_size,
-        spatial_scale,
-        sampling_ratio,
-        aligned,
-        ctx.channels_last,
-        torch.are_deterministic_algorithms_enabled(),
-    )
-    return gradient, None, None, None, None, None, None
-
-
 def _setup_double_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     grad, rois, _, *ctx.rule = inputs
     ctx.save_for_backward(rois)
     ctx.pooled_size = grad.shape[2:]
 
 
-def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    spatial_scale, sampling_ratio, aligned, _, _ = ctx.rule
-    pooled = torch.ops.maskrcnn.roi_align(
-        grad, rois, spatial_scale, *ctx.pooled_size, sampling_ratio, aligned
-    )
-    return pooled, None, None, None, None, None, None, None
-
-
-on_load(_register)
+on_load(lambda: register_roi_operator("roi_align", _fake))
