@@ -69,6 +69,9 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
       "sigmoid_focal_loss_backward(Tensor grad, Tensor logits, Tensor labels, float gamma, "
       "float alpha) -> Tensor");
 
+  // A 3x3 convolution with padding 1 that predicts, weights in the frequencies of 4 x 4 tiles.
+  m.def("winograd_conv3x3(Tensor input, Tensor weight, Tensor? bias, bool relu) -> Tensor");
+
   // COCO's scores: detections and objects in groups, one for each category and image. Overlaps are
   // those of all pairs of a group; states (detections, areas, thresholds) are 0 false, 1 true, 2
   // left out; precision is (thresholds, recalls, categories, areas, most detections).

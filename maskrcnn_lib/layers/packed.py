@@ -4,10 +4,13 @@ They add another map and apply a ReLU while the result is still in the cache, wh
 over memory for each; they hold their weights in the type they compute in, where autocast converts
 them in each call; and they take oneDNN where torch takes MKL, which runs at half the speed on some
 processors that are not Intel's. Operators and their arguments are those of torch's own compiler.
+Most 3x3 convolutions take our own operator instead, which multiplies less (winograd.py).
 """
 
 import torch
 from torch import Tensor, nn
+
+from maskrcnn_lib.layers.winograd import gains_from_winograd, winograd_conv3x3, winograd_weight
 
 
 class PackedConv2d(nn.Module):
@@ -23,9 +26,15 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
         super().__init__()
-        weight = conv.weight.detach().to(dtype, memory_format=torch.channels_last)
+        weight, bias = conv.weight.detach(), conv.bias
+        self.dtype = dtype
+        self.winograd = gains_from_winograd(conv, dtype)
+        if self.winograd:
+            weight, dtype = winograd_weight(weight), torch.float32
+        else:
+            weight = weight.to(dtype, memory_format=torch.channels_last)
         self.register_buffer("weight", weight)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().to(dtype))
+        self.register_buffer("bias", None if bias is None else bias.detach().to(dtype))
         self.groups = conv.groups
         self.shape = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
 
@@ -45,19 +54,25 @@ class PackedConv2d(nn.Module):
             overwrite: whether ``add`` may become the result, which saves its memory.
             relu: whether a ReLU follows.
         """
-        x = x.to(self.weight.dtype)
-        weights = self.weight, self.bias, *self.shape
+        x = x.to(self.dtype)
         if add is None:
-            unary = "relu" if relu else "none"
-            return torch.ops.mkldnn._convolution_pointwise(x, *weights, unary, [], "")
-        if self.groups > 1:  # torch's fused operator has no bfloat16 for these
-            y = torch.ops.mkldnn._convolution_pointwise(x, *weights, "none", [], "").add_(add)
+            return self._convolve(x, relu=relu)
+        if self.winograd or self.groups > 1:  # torch's fused operator has no bfloat16 for groups
+            y = self._convolve(x, relu=False).add_(add)
             return y.relu_() if relu else y
+        weights = self.weight, self.bias, *self.shape
         after = "add", 1.0, "relu" if relu else None, [], ""
-        add = add.to(self.weight.dtype)
+        add = add.to(self.dtype)
         if overwrite:
             return torch.ops.mkldnn._convolution_pointwise_.binary(add, x, *weights, *after)
         return torch.ops.mkldnn._convolution_pointwise.binary(x, add, *weights, *after)
+
+    def _convolve(self, x: Tensor, *, relu: bool) -> Tensor:
+        if self.winograd:
+            return winograd_conv3x3(x, self.weight, self.bias, relu=relu)
+        weights = self.weight, self.bias, *self.shape
+        unary = "relu" if relu else "none"
+        return torch.ops.mkldnn._convolution_pointwise(x, *weights, unary, [], "")
 
 
 class PackedLinear(nn.Module):
