@@ -26,13 +26,12 @@ def _layers(layers):
     }
 
 
-def _body(depth=50):
-    """Names and shapes of torchvision's ResNet, which mmdetection's has."""
+def _body(builder="resnet50"):
+    """Names and shapes of torchvision's ResNet or ResNeXt, which mmdetection's has."""
     from torchvision.models import resnet
 
-    name = f"resnext101_{depth}" if depth == "64x4d" else f"resnet{depth}"
     with torch.device("meta"):
-        state = getattr(resnet, name)(weights=None).state_dict()
+        state = getattr(resnet, builder)(weights=None).state_dict()
     return {name: tuple(t.shape) for name, t in state.items() if not name.startswith("fc.")}
 
 
@@ -59,10 +58,10 @@ def _fpn(first):
     return names
 
 
-def mmdetection_tensors(kind, *, version=2, depth=50):
+def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
     """The complete file of a COCO model, as zeros."""
     prefix, background = ("", 1) if version == 1 else ("roi_head.", 0)
-    body = {f"backbone.{name}": shape for name, shape in _body(depth).items()}
+    body = {f"backbone.{name}": shape for name, shape in _body(builder).items()}
     if kind == "c4":
         moved = {n: f"{prefix}shared_head.{n[9:]}" for n in body if n.startswith("backbone.layer4")}
         body = {moved.get(name, name): shape for name, shape in body.items()}
@@ -79,9 +78,11 @@ def mmdetection_tensors(kind, *, version=2, depth=50):
     elif kind == "rpn":
         layers = _fpn(1) | _rpn(256, 3)
     else:
-        layers = _fpn(1) | _rpn(256, 3) | _box(1024, prefix, background=background)
+        channels = 2048 if kind == "dc5" else 256
+        layers = _rpn(2048, 15) if kind == "dc5" else _fpn(1) | _rpn(256, 3)
+        layers |= _box(1024, prefix, background=background)
         layers |= {
-            f"{prefix}bbox_head.shared_fcs.0": (1024, 12544),
+            f"{prefix}bbox_head.shared_fcs.0": (1024, channels * 49),
             f"{prefix}bbox_head.shared_fcs.1": (1024, 1024),
         }
     if kind == "mask":
@@ -98,23 +99,24 @@ def _model(config):
 
 
 CONFIGS = {
-    "mask-rcnn_r50_fpn_1x_coco": ("mask", 50),
-    "mask-rcnn_r50-caffe_fpn_1x_coco": ("mask", 50),
-    "faster-rcnn_r50_fpn_1x_coco": ("faster", 50),
-    "faster-rcnn_r101_fpn_1x_coco": ("faster", 101),
-    "faster-rcnn_r50-caffe_c4-1x_coco": ("c4", 50),
-    "retinanet_r50_fpn_1x_coco": ("retinanet", 50),
-    "mask-rcnn_x101-64x4d_fpn_1x_coco": ("mask", "64x4d"),
-    "rpn_r50_fpn_1x_coco": ("rpn", 50),
+    "mask-rcnn_r50_fpn_1x_coco": ("mask", "resnet50"),
+    "mask-rcnn_r50-caffe_fpn_1x_coco": ("mask", "resnet50"),
+    "faster-rcnn_r50_fpn_1x_coco": ("faster", "resnet50"),
+    "faster-rcnn_r101_fpn_1x_coco": ("faster", "resnet101"),
+    "faster-rcnn_r50-caffe_c4-1x_coco": ("c4", "resnet50"),
+    "faster-rcnn_r50-caffe-dc5_1x_coco": ("dc5", "resnet50"),
+    "mask-rcnn_x101-64x4d_fpn_ms-poly-3x_coco": ("mask", "resnext101_64x4d"),
+    "rpn_r101_fpn_1x_coco": ("rpn", "resnet101"),
+    "retinanet_r50_fpn_1x_coco": ("retinanet", "resnet50"),
 }
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("version", [1, 2])
 def test_file_fills_the_model(config, version):
-    kind, depth = CONFIGS[config]
-    tensors = mmdetection_tensors(kind, version=version, depth=depth)
-    if depth == 50 and kind in TENSORS:
+    kind, builder = CONFIGS[config]
+    tensors = mmdetection_tensors(kind, version=version, builder=builder)
+    if builder == "resnet50" and kind in TENSORS:
         assert len(tensors) == TENSORS[kind]
     model = _model(f"mmdet/{config}")
     content = {"meta": {"epoch": 12}, "state_dict": tensors}

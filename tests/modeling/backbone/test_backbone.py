@@ -82,6 +82,17 @@ def test_group_norm_comes_from_the_config():
     assert backbone.fpn.fpn_inner1[1].num_groups == 16
 
 
+def test_c5_body_can_be_dilated_and_keeps_the_stride_of_c4():
+    overrides = ["MODEL.RESNETS.RES5_DILATION", 2]
+    with torch.device("meta"):
+        (dilated,) = build("R-50-C5", *overrides)(torch.empty(1, 3, 96, 64))
+        (strided,) = build("R-50-C5")(torch.empty(1, 3, 96, 64))
+        (without_res5,) = build("R-50-C4", *overrides)(torch.empty(1, 3, 96, 64))
+    assert dilated.shape == (1, 2048, 6, 4)
+    assert strided.shape == (1, 2048, 3, 2)
+    assert without_res5.shape == (1, 1024, 6, 4)
+
+
 def test_deformable_stages_are_refused():
     with pytest.raises(ValueError, match="STAGE_WITH_DCN"):
         build("R-50-C4", "MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True))

@@ -66,6 +66,25 @@ def test_maps_equal_torchvisions_at_even_and_odd_sizes(size):
             assert error < 1e-5
 
 
+@torch.no_grad()
+def test_dilated_last_stage_equals_torchvisions():
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50(
+        norm_layer=torchvision.ops.FrozenBatchNorm2d,
+        replace_stride_with_dilation=[False, False, True],
+    ).eval()
+    # torchvision begins to dilate after the first block, Detectron and its heirs with it.
+    theirs.layer4[0].conv2.dilation = theirs.layer4[0].conv2.padding = (2, 2)
+    randomise_norms(theirs)
+    ours = ResNet(RESNET_BLOCKS[50], stride_in_1x1=False, last_dilation=2).eval()
+    ours.load_state_dict(our_state(theirs))
+    x = torch.randn(1, 3, 64, 96)
+    (mine,), reference = ours(x), torchvision_maps(theirs, x)[-1]
+    assert mine.shape == (1, 2048, 4, 6)
+    # as above: fp32 sums in another order, through 50 layers
+    assert (mine - reference).abs().max() / reference.abs().max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("name", "depth", "groups", "width"),
     [
