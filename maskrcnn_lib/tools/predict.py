@@ -15,6 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from maskrcnn_lib.engine.predictor import COCODemo
     from maskrcnn_lib.structures.bounding_box import BoxList
+    from maskrcnn_lib.structures.keypoint import Keypoints
 
 FORMATS = ("png", "jpg", "pdf", "json")
 
@@ -60,7 +61,8 @@ def predict(
         output: directory, made if needed. Pictures are named after the images; where several
             images have one name, after their directories, too.
             ``coco_results.json`` holds COCO results; ``coco_predictions.json`` holds the same as
-            a COCO data set with images and categories, for annotation tools.
+            a COCO data set with images and categories, for annotation tools; with keypoints its
+            categories have their names and connections.
         confidence: detections with a lower score are left out.
         formats: some of ``png``, ``jpg``, ``pdf`` (one page an image) and ``json``.
         suffixes: which files of directories to take; by default all common image formats.
@@ -115,6 +117,7 @@ class _Writer:
         self._written: list[Path] = []
         self._results: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
+        self._skeleton: dict[str, Any] = {}
         output.mkdir(parents=True, exist_ok=True)
 
     def add(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
@@ -159,6 +162,8 @@ class _Writer:
             category_ids=published_category_ids(self._demo.CATEGORIES),
             paste=self._demo.detector.paste_rule,
         )
+        if predictions.has_field("keypoints"):
+            self._skeleton = _coco_skeleton(predictions.get_field("keypoints"))
 
     def _as_dataset(self) -> dict[str, Any]:
         from maskrcnn_lib.checkpoint.class_names import UNUSED, published_category_ids
@@ -166,11 +171,11 @@ class _Writer:
         names = self._demo.CATEGORIES
         ids = published_category_ids(names)
         annotations = [
-            {**result, "id": number, "iscrowd": 0, "area": _area(result)}
+            {**result, **_what_results_lack(result), "id": number}
             for number, result in enumerate(self._results, start=1)
         ]
         categories = [
-            {"id": category_id, "name": name}
+            {"id": category_id, "name": name, **self._skeleton}
             for category_id, name in zip(ids[1:], names[1:], strict=True)
             if name != UNUSED
         ]
@@ -180,6 +185,24 @@ class _Writer:
         target = self._output / name
         target.write_text(json.dumps(content))
         self._written.append(target)
+
+
+def _coco_skeleton(keypoints: "Keypoints") -> dict[str, Any]:
+    """What a COCO category says of its keypoints; COCO counts them from 1 in its lines."""
+    count = keypoints.keypoints.shape[1]
+    return {
+        "keypoints": list(keypoints.NAMES) or [f"point {i}" for i in range(1, count + 1)],
+        "skeleton": [[start + 1, end + 1] for start, end in keypoints.CONNECTIONS],
+    }
+
+
+def _what_results_lack(result: dict[str, Any]) -> dict[str, Any]:
+    """The entries that COCO's annotations have and its results do not."""
+    lacking = {"iscrowd": 0, "area": _area(result)}
+    if "keypoints" in result:
+        visibility = result["keypoints"][2::3]
+        lacking["num_keypoints"] = sum(value > 0 for value in visibility)
+    return lacking
 
 
 def _area(result: dict[str, Any]) -> float:

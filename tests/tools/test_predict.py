@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskrcnn_lib.data.datasets import COCODataset
+from maskrcnn_lib.structures.keypoint import PersonKeypoints
 from maskrcnn_lib.tools.cli import main
 from maskrcnn_lib.tools.predict import predict
 
@@ -62,6 +64,21 @@ def test_results_are_what_coco_tools_read(weights, photos, tmp_path):
     x, y, w, h = best["bbox"]
     inside = mask[max(0, int(y) - 1) : int(y + h) + 2, max(0, int(x) - 1) : int(x + w) + 2]
     assert inside.sum() > 0.98 * mask.sum() and mask.sum() > 0.4 * w * h
+
+
+def test_predicted_keypoints_are_a_data_set_of_keypoints(weights, photos, tmp_path):
+    """The labels of one model can be what another one learns from."""
+    output, model = tmp_path / "out", "d2go/keypoint_rcnn_fbnetv3a_dsmask_C4"
+    predict([photos / "astronaut.jpg"], model=model, output=output, formats=["json"])
+    path = output / "coco_predictions.json"
+    person = json.loads(path.read_text())["categories"][0]
+    assert person["keypoints"][:2] == ["nose", "left_eye"] and len(person["keypoints"]) == 17
+    assert [2, 1] in person["skeleton"] and max(map(max, person["skeleton"])) == 17
+    labels = COCODataset(path, photos, min_visible_keypoints=10)
+    assert len(labels) == 1 and not labels.report.findings
+    assert labels.skeleton.connections == PersonKeypoints.CONNECTIONS
+    points = labels.target(0).get_field("keypoints").keypoints
+    assert points.shape[1:] == (17, 3) and (points[..., 2] > 0).all()
 
 
 def test_a_damaged_file_is_named_counted_and_skipped(weights, photos, tmp_path, capsys):

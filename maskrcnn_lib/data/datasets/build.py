@@ -144,10 +144,32 @@ def check_num_classes(cfg: CfgNode, dataset: Any) -> None:
             f"({', '.join(names[:_SHOWN_NAMES])}{more}), which with the background makes {count}: "
             f"set MODEL.{head}.NUM_CLASSES {count}"
         )
-    points = getattr(dataset, "keypoint_count", None)
-    stated = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES
-    if cfg.MODEL.KEYPOINT_ON and points is not None and points != stated:
-        raise ValueError(
-            f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {stated}, but the training data have {points} "
-            "keypoints per object"
-        )
+    if cfg.MODEL.KEYPOINT_ON:
+        _check_keypoints(cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES, dataset)
+
+
+def _check_keypoints(stated: int, dataset: Any) -> None:
+    """Compares the number of keypoints with the data, and those of the parts with each other."""
+    names = None
+    for part in getattr(dataset, "datasets", [dataset]):
+        points = getattr(part, "keypoint_count", None)
+        if points is not None and points != stated:
+            raise ValueError(
+                f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {stated}, but the training data have "
+                f"{points} keypoints per object{_in(part, dataset)}"
+            )
+        skeleton = getattr(part, "skeleton", None)
+        if skeleton is None:
+            continue
+        names = names or skeleton.names
+        if skeleton.names != names:
+            raise ValueError(
+                f"one data set has the keypoints {', '.join(names)}, but "
+                f"{', '.join(skeleton.names)}{_in(part, dataset)}: rename or reorder them, so that "
+                "both agree"
+            )
+
+
+def _in(part: Any, dataset: Any) -> str:
+    """Where a part of several lies, for messages."""
+    return "" if part is dataset else f" in {getattr(part, 'source', type(part).__name__)}"

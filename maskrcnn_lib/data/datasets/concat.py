@@ -24,6 +24,8 @@ class ConcatDataset:
         datasets: the parts.
         categories: label -> name of the whole; empty where no part names its classes.
         class_names: names by label, index 0 the background; empty likewise.
+        skeleton: keypoints of the first part that names its own; None where no part does.
+            ``check_num_classes`` refuses to learn keypoints from parts that differ.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class ConcatDataset:
             class_names = list(dict.fromkeys(n for part in named for n in part if n is not None))
         self.categories = dict(enumerate(class_names, start=1))
         self.class_names = [_BACKGROUND, *class_names] if class_names else []
+        skeletons = (getattr(dataset, "skeleton", None) for dataset in self.datasets)
+        self.skeleton = next((skeleton for skeleton in skeletons if skeleton is not None), None)
         self._label_maps = [_label_map(part, self.categories) for part in names]
 
     def __len__(self) -> int:

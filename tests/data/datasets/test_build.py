@@ -1,6 +1,7 @@
 """From config to data sets, and the check of the number of classes."""
 
 import json
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from maskrcnn_lib.data.datasets import (
 def line(tmp_path):
     """Makes a set of two images, the second without objects; returns its one-line name."""
 
-    def make(name, classes, **annotation):
+    def make(name, classes, of_classes=MappingProxyType({}), **annotation):
         folder = tmp_path / name
         folder.mkdir()
         for i in (1, 2):
@@ -29,7 +30,7 @@ def line(tmp_path):
         entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "area": 81}
         entry |= {"iscrowd": 0, "segmentation": [[2, 2, 11, 2, 11, 11, 2, 11]], **annotation}
         images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
-        categories = [{"id": i, "name": c} for i, c in enumerate(classes, start=1)]
+        categories = [{"id": i, "name": c, **of_classes} for i, c in enumerate(classes, start=1)]
         content = {"images": images, "categories": categories, "annotations": [entry]}
         (folder / "a.json").write_text(json.dumps(content))
         return f"coco:{folder / 'a.json'}:{folder}"
@@ -80,6 +81,30 @@ def test_disagreeing_number_of_keypoints_is_an_error(line):
     cfg = config("MODEL.KEYPOINT_ON", True)
     with pytest.raises(ValueError, match=r"KEYPOINT_HEAD\.NUM_CLASSES is 17.* have 4 keypoints"):
         check_num_classes(cfg, build_dataset(cfg, name))
+
+
+def test_parts_of_one_training_have_the_same_keypoints_in_the_same_order(line):
+    ears, points = {"keypoints": ["left ear", "right ear"], "skeleton": [[1, 2]]}, [5, 5, 2] * 2
+    turned = {"keypoints": ears["keypoints"][::-1]}
+    names = [
+        line("boxes", ["cat"]),
+        line("ears", ["cat"], ears, keypoints=points),
+        line("more", ["cat"], {**ears, "skeleton": []}, keypoints=points),
+        line("turned", ["cat"], turned, keypoints=points),
+    ]
+    boxes, *parts = (build_dataset(config(), name) for name in names)
+    joined = ConcatDataset(parts[:2])
+    assert joined.skeleton.names == ("left ear", "right ear")
+    assert joined.skeleton.connections == ((0, 1),)
+    assert ConcatDataset([boxes]).skeleton is None
+    cfg = config("MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES", 2)
+    check_num_classes(cfg, joined)
+    message = "keypoints left ear, right ear, but right ear, left ear in .*turned"
+    with pytest.raises(ValueError, match=message):
+        check_num_classes(cfg, ConcatDataset(parts))
+    with pytest.raises(ValueError, match=r"have 0 keypoints per object in .*boxes"):
+        check_num_classes(cfg, ConcatDataset([*parts[:2], boxes]))
+    check_num_classes(config(), ConcatDataset([boxes, *parts]))  # boxes do not mind
 
 
 def test_findings_of_each_part_are_written_to_a_file(line, tmp_path):
