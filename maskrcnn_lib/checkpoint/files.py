@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from maskrcnn_lib.checkpoint.compact import expand
+from maskrcnn_lib.checkpoint.mmengine_files import stand_ins
 from maskrcnn_lib.checkpoint.safe_pickle import load_pickle
 from maskrcnn_lib.checkpoint.safetensors import is_safetensors, read_safetensors
 
@@ -66,7 +67,8 @@ def _read_torch(path: Path) -> Any:
             "and store its weights with torch.save(program.state_dict(), path)"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with stand_ins(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _TORCH_LOAD_ERRORS as error:
         refused = _REFUSED_GLOBAL.search(str(error))
         if refused:
