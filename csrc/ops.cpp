@@ -39,6 +39,11 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
   m.def(
       "batched_nms_fixed(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, "
       "int max_output, int max_per_group) -> (Tensor indices, Tensor counts)");
+  // Likewise, where scores decay instead; method: 0 hard, 1 linear, 2 gaussian.
+  m.def(
+      "soft_nms_fixed(Tensor boxes, Tensor scores, Tensor groups, int method, float iou_threshold, "
+      "float sigma, float min_score, int max_output) "
+      "-> (Tensor indices, Tensor scores, Tensor counts)");
 
   // M x M mask probabilities to pixels: bitmaps (N, height, width), or run lengths of the bitmaps
   // in column-major order with the offsets at which each mask's begin; polygons to run lengths in

@@ -244,6 +244,12 @@ _C.TEST.KEYPOINT_OKS_SIGMAS = []  # tolerance per keypoint relative to object si
 _C.TEST.IMS_PER_BATCH = 8  # read by nothing: images are tested one by one, or by --batch-size
 _C.TEST.DETECTIONS_PER_IMG = 100  # RetinaNet's cap; R-CNN's is ROI_HEADS.DETECTIONS_PER_IMG
 
+_C.TEST.SOFT_NMS = CN()
+_C.TEST.SOFT_NMS.ENABLED = False  # the box head's NMS lowers scores instead of dropping boxes
+_C.TEST.SOFT_NMS.METHOD = "linear"  # or "gaussian"; "hard" is plain NMS
+_C.TEST.SOFT_NMS.SIGMA = 0.5  # width of "gaussian"
+_C.TEST.SOFT_NMS.MIN_SCORE = 0.0001  # detections whose lowered score is below this are dropped
+
 _C.TEST.BBOX_AUG = CN()
 _C.TEST.BBOX_AUG.ENABLED = False  # test-time augmentation; not followed yet
 _C.TEST.BBOX_AUG.H_FLIP = False  # also the mirrored image

@@ -13,7 +13,10 @@ _DATA_NAMES = {
     "DATALOADER.ON_BAD_IMAGE": ("raise", "skip"),
     "DATALOADER.SAMPLER": ("", "repeat_factor"),
 }
-_MODEL_NAMES = {"MODEL.RETINANET.BBOX_REG_LOSS": ("smooth_l1", "giou")}
+_MODEL_NAMES = {
+    "MODEL.RETINANET.BBOX_REG_LOSS": ("smooth_l1", "giou"),
+    "TEST.SOFT_NMS.METHOD": ("hard", "linear", "gaussian"),
+}
 _SOLVER_NAMES = {
     "WARMUP_METHOD": ("linear", "constant"),
     "OPTIMIZER": ("SGD", "ADAMW"),
@@ -129,6 +132,8 @@ def _check_ranges(cfg: CfgNode) -> Iterator[str]:
     for key in _AT_LEAST_ONE:
         if flat[key] < 1:
             yield f"{key} must be at least 1, but is {flat[key]}"
+    if not cfg.TEST.SOFT_NMS.SIGMA > 0:
+        yield f"TEST.SOFT_NMS.SIGMA must be positive, but is {cfg.TEST.SOFT_NMS.SIGMA}"
     for key in _NOT_NEGATIVE:
         if flat[key] < 0:
             yield f"{key} must not be negative, but is {flat[key]}"

@@ -17,6 +17,7 @@ from maskrcnn_lib.layers.ps_roi_pool import PSROIAlign, PSROIPool, ps_roi_align,
 from maskrcnn_lib.layers.roi_align import ROIAlign, roi_align
 from maskrcnn_lib.layers.sigmoid_focal_loss import SigmoidFocalLoss, sigmoid_focal_loss
 from maskrcnn_lib.layers.smooth_l1_loss import smooth_l1_loss
+from maskrcnn_lib.layers.soft_nms import soft_nms_fixed
 
 __all__ = [
     "BatchNorm2d",
@@ -43,4 +44,5 @@ __all__ = [
     "roi_align",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
+    "soft_nms_fixed",
 ]

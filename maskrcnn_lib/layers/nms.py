@@ -34,8 +34,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         ValueError: a shape, a device or the threshold is wrong, or a box or score is NaN.
         TypeError: an argument is not a floating-point tensor.
     """
-    _check(boxes, scores, None, iou_threshold, rows=False)
-    _check_values(boxes, scores, padded=False)
+    check_box_arguments(boxes, scores, None, iou_threshold, rows=False)
+    check_box_values(boxes, scores, padded=False)
     if _compiled(boxes):
         return torch.ops.maskrcnn.nms(boxes, scores, iou_threshold)
     return _keep_reference(boxes, scores, None, iou_threshold)
@@ -56,8 +56,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
     Raises:
         ValueError, TypeError: as ``nms``.
     """
-    _check(boxes, scores, groups, iou_threshold, rows=False)
-    _check_values(boxes, scores, padded=False)
+    check_box_arguments(boxes, scores, groups, iou_threshold, rows=False)
+    check_box_values(boxes, scores, padded=False)
     if _compiled(boxes):
         return torch.ops.maskrcnn.batched_nms(boxes, scores, groups, iou_threshold)
     return _keep_reference(boxes, scores, groups, iou_threshold)
@@ -91,11 +91,11 @@ def batched_nms_fixed(
     Raises:
         ValueError, TypeError: as ``nms``.
     """
-    _check(boxes, scores, groups, iou_threshold, rows=True)
+    check_box_arguments(boxes, scores, groups, iou_threshold, rows=True)
     for name, value in (("max_output", max_output), ("max_per_group", max_per_group)):
         if value < 0:
             raise ValueError(f"{name} must not be negative, but is {value}")
-    _check_values(boxes, scores, padded=True)
+    check_box_values(boxes, scores, padded=True)
     arguments = (boxes, scores, groups, iou_threshold, max_output, max_per_group)
     if _compiled(boxes):
         return torch.ops.maskrcnn.batched_nms_fixed(*arguments)
@@ -106,9 +106,10 @@ def _compiled(boxes: Tensor) -> bool:
     return boxes.device.type in ("cpu", "cuda") and ops_available(boxes.device)
 
 
-def _check(
+def check_box_arguments(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, *, rows: bool
 ) -> None:
+    """Raises TypeError or ValueError where metadata or threshold are wrong; rows: as in batches."""
     require_floating("boxes", boxes)
     require_floating("scores", scores)
     require_shape("boxes", boxes, (None, None, 4) if rows else (None, 4), "([B,] N, 4)")
@@ -124,8 +125,11 @@ def _check(
         raise ValueError(f"iou_threshold must lie in [0, 1], but is {iou_threshold}")
 
 
-def _check_values(boxes: Tensor, scores: Tensor, *, padded: bool) -> None:
-    """On the CPU, where looking is cheap. Compiled programs rely on the operator's own check."""
+def check_box_values(boxes: Tensor, scores: Tensor, *, padded: bool) -> None:
+    """Raises ValueError that names a box or score which is not finite.
+
+    On the CPU, where looking is cheap. Compiled programs rely on the operator's own check.
+    """
     if boxes.device.type != "cpu" or torch.compiler.is_compiling():
         return
     wrong = ~boxes.isfinite().all(dim=-1)

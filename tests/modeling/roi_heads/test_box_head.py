@@ -166,3 +166,24 @@ def test_class_agnostic_regression_has_two_regressors():
     logits, offsets = predictor(torch.randn(3, 16))
     assert logits.shape == (3, 91)
     assert offsets.shape == (3, 8)
+
+
+def test_soft_nms_keeps_overlapping_detections_at_lower_scores():
+    """Two boxes of one class with IoU 0.6: the weaker one's score becomes 0.4 of what it was."""
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0.0, 0, 10, 6]]])
+    proposals = Proposals(boxes, torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    logits = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1]])[:, [1, 0, 2]].log()
+    case = (logits, torch.zeros(2, 12), proposals, torch.tensor([(50, 50)]))
+    settings = {**SETTINGS, "score_threshold": 0.3}
+    plain = select_detections(*case, **settings)
+    soft = select_detections(*case, **settings, soft_nms=inference.SoftNMS("linear", 0.5, 1e-4))
+    torch.testing.assert_close(plain.scores, torch.tensor([[0.9]]))
+    torch.testing.assert_close(soft.scores, torch.tensor([[0.9, 0.8 * 0.4]]))
+    torch.testing.assert_close(soft.boxes, boxes)
+    assert soft.labels.tolist() == [[1, 1]]
+
+
+def test_soft_nms_is_detectrons_switch():
+    cfg = get_cfg(overrides=["TEST.SOFT_NMS.ENABLED", True, "TEST.SOFT_NMS.METHOD", "gaussian"])
+    assert build_roi_box_head(cfg, 1024).soft_nms == inference.SoftNMS("gaussian", 0.5, 0.0001)
+    assert build_roi_box_head(get_cfg(), 1024).soft_nms is None

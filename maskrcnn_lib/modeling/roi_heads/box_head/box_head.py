@@ -15,7 +15,7 @@ from maskrcnn_lib.modeling.roi_heads.box_head import (
     roi_box_feature_extractors,  # noqa: F401
     roi_box_predictors,  # noqa: F401
 )
-from maskrcnn_lib.modeling.roi_heads.box_head.inference import select_detections
+from maskrcnn_lib.modeling.roi_heads.box_head.inference import SoftNMS, select_detections
 from maskrcnn_lib.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
@@ -32,6 +32,7 @@ class ROIBoxHead(nn.Module):
         nms_threshold: IoU above which the weaker of two detections of a class is dropped.
         max_detections: detections that an image keeps; 0 for all.
         min_size: smallest width and height of a detection in pixels.
+        soft_nms: lowers the weaker detection's score instead of dropping it.
         loss_beta: difference at which the smooth-L1 loss of the offsets turns linear.
     """
 
@@ -45,6 +46,7 @@ class ROIBoxHead(nn.Module):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         min_size: float = 0.0,
+        soft_nms: SoftNMS | None = None,
         loss_beta: float = 1.0,
     ) -> None:
         super().__init__()
@@ -55,6 +57,7 @@ class ROIBoxHead(nn.Module):
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
         self.min_size = min_size
+        self.soft_nms = soft_nms
         self.loss_beta = loss_beta
 
     def forward(
@@ -79,6 +82,7 @@ class ROIBoxHead(nn.Module):
             nms_threshold=self.nms_threshold,
             max_detections=self.max_detections,
             min_size=self.min_size,
+            soft_nms=self.soft_nms,
         )
 
     def learn(
@@ -107,6 +111,7 @@ class ROIBoxHead(nn.Module):
 def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
     """The box head that ``MODEL.ROI_BOX_HEAD`` and ``MODEL.ROI_HEADS`` describe."""
     head, common = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
+    soft = cfg.TEST.SOFT_NMS
     dialect = get_dialect(cfg.MODEL.DIALECT)
     feature_extractor = registry.ROI_BOX_FEATURE_EXTRACTORS[head.FEATURE_EXTRACTOR](
         cfg, in_channels
@@ -120,5 +125,6 @@ def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
         nms_threshold=common.NMS,
         max_detections=max(0, common.DETECTIONS_PER_IMG),
         min_size=dialect.min_detection_size,
+        soft_nms=SoftNMS(soft.METHOD, soft.SIGMA, soft.MIN_SCORE) if soft.ENABLED else None,
         loss_beta=dialect.box_loss_beta,
     )

@@ -1,10 +1,13 @@
 """From class logits and box offsets of the proposals to detections."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from maskrcnn_lib.layers.nms import batched_nms_fixed
+from maskrcnn_lib.layers.soft_nms import soft_nms_fixed
 from maskrcnn_lib.modeling.box_coder import BoxCoder, clip_boxes
 from maskrcnn_lib.modeling.outputs import (
     Detections,
@@ -19,6 +22,20 @@ from maskrcnn_lib.modeling.outputs import (
 MAX_CANDIDATES = 8192
 
 
+class SoftNMS(NamedTuple):
+    """How scores of overlapping detections fall; see ``layers/soft_nms.py``.
+
+    Attributes:
+        method: "linear", "gaussian" or "hard".
+        sigma: width of "gaussian".
+        min_score: detections whose score falls below are dropped.
+    """
+
+    method: str
+    sigma: float
+    min_score: float
+
+
 def select_detections(
     class_logits: Tensor,
     box_offsets: Tensor,
@@ -30,6 +47,7 @@ def select_detections(
     nms_threshold: float,
     max_detections: int,
     min_size: float,
+    soft_nms: SoftNMS | None = None,
 ) -> Detections:
     """Takes the pairs of proposal and class that score well and thins them out class by class.
 
@@ -47,6 +65,7 @@ def select_detections(
         nms_threshold: of two detections of a class that overlap more, the better one stays.
         max_detections: detections that an image keeps; 0 for all.
         min_size: smallest width and height in pixels.
+        soft_nms: lowers the weaker one's score instead of dropping it.
     """
     count, per_image = proposals.valid.shape
     num_classes = class_logits.shape[-1]
@@ -61,23 +80,41 @@ def select_detections(
     boxes = _decode_pairs(box_offsets, proposals.boxes, rows, labels, num_classes, box_coder)
     boxes = clip_boxes(boxes, image_sizes)
     usable = (boxes[..., 2:] - boxes[..., :2] >= min_size).all(dim=-1)
-    chosen, counts = batched_nms_fixed(
-        boxes,
-        scores.masked_fill(~usable, -torch.inf),
-        labels,
-        nms_threshold,
-        max_output=min(max_detections or scores.shape[1], scores.shape[1]),
-    )
+    scores = scores.masked_fill(~usable, -torch.inf)
+    limit = min(max_detections or scores.shape[1], scores.shape[1])
+    chosen, scores, counts = _suppress(boxes, scores, labels, nms_threshold, limit, soft_nms)
     valid = torch.arange(chosen.shape[1], device=boxes.device) < counts[:, None]
     boxes = boxes.gather(1, chosen[:, :, None].expand(-1, -1, 4))
     return drop_unused_slots(
         Detections(
             boxes.masked_fill(~valid[:, :, None], 0.0),
-            scores.gather(1, chosen).masked_fill(~valid, 0.0),
+            scores.masked_fill(~valid, 0.0),
             labels.gather(1, chosen).masked_fill(~valid, 0),
             valid,
         )
     )
+
+
+def _suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    threshold: float,
+    limit: int,
+    soft_nms: SoftNMS | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices (N, limit) of what stays, by descending score; their scores; and counts (N,)."""
+    if soft_nms is not None:
+        return soft_nms_fixed(
+            boxes,
+            scores,
+            labels,
+            max_output=limit,
+            iou_threshold=threshold,
+            **soft_nms._asdict(),
+        )
+    chosen, counts = batched_nms_fixed(boxes, scores, labels, threshold, max_output=limit)
+    return chosen, scores.gather(1, chosen), counts
 
 
 def _candidates(eligible: Tensor) -> int:
