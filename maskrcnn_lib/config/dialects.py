@@ -42,7 +42,7 @@ class Dialect:
         anchors: ``"legacy"``: sizes quantised at stride scale, centred on stride / 2;
             ``"rounded"``: corners rounded to integers, centred on the grid corner, stride taken
             from padded image size // feature map size; ``"exact"``: no rounding, centred on the
-            grid corner.
+            grid corner; ``"closed"``: corners of closed boxes rounded, centred on stride / 2.
         roi_align_aligned: whether RoIAlign subtracts half a pixel from the RoI's corners.
         box_end_offset: added to x2 and y2 before RoIAlign samples, before masks are pasted and
             before boxes are rescaled. -1 reproduces the closed-pixel boxes of Caffe2 times.
@@ -76,7 +76,7 @@ class Dialect:
     """
 
     name: str
-    anchors: Literal["legacy", "rounded", "exact"]
+    anchors: Literal["legacy", "rounded", "exact", "closed"]
     roi_align_aligned: bool
     box_end_offset: float
     paste: Literal["integer", "pixel_centre"]
@@ -170,6 +170,21 @@ DIALECTS: dict[str, Dialect] = {
             min_detection_size=0.0,
             rpn_loss_beta=0.0,
             box_loss_beta=0.0,
+            mask_target="raster",
+            limit_shrinking=True,
+        ),
+        Dialect(
+            # mmdetection before version 2, as its later versions run the old files
+            name="mmdet_v1",
+            anchors="closed",
+            roi_align_aligned=False,
+            box_end_offset=-1.0,
+            paste="pixel_centre",
+            resize="float",
+            output_size="round",
+            min_detection_size=0.0,
+            rpn_loss_beta=1 / 9,
+            box_loss_beta=1.0,
             mask_target="raster",
             limit_shrinking=True,
         ),

@@ -184,10 +184,17 @@ def test_body_alone_and_unknown_formats_are_refused():
 
 @pytest.mark.data
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_command_writes_a_native_file_with_the_config_and_classes(test_data, tmp_path, suffix):
+def test_command_writes_a_native_file_with_the_config_and_classes(
+    test_data, tmp_path, monkeypatch, suffix
+):
     name, target = "d2go/keypoint_rcnn_fbnetv3a_dsmask_C4", tmp_path / f"model{suffix}"
     source = test_data / "weights" / "keypoint_rcnn_fbnetv3a_dsmask_float.pth"
-    assert cli.main(["convert-weights", str(source), str(target), "--config", name]) == 0
+    monkeypatch.setenv("MASKRCNN_WEIGHTS_DIR", str(source.parent))
+    # the catalog knows which config its weights are for
+    arguments = [str(source), str(target), "--config", name]
+    if suffix == ".pth":
+        arguments = [f"catalog://{name}", str(target)]
+    assert cli.main(["convert-weights", *arguments]) == 0
     content = read_checkpoint(target)
     assert content["class_names"] == ["__background", "person"]
     assert content["config"] == get_cfg(name).dump()

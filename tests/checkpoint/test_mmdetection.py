@@ -1,6 +1,7 @@
 """mmdetection's files: complete lists of names, class order of both versions, its numerics."""
 
 import math
+import re
 import sys
 import types
 from pathlib import Path
@@ -12,13 +13,13 @@ import torch
 from maskrcnn_lib.checkpoint import load_weights
 from maskrcnn_lib.checkpoint.class_names import coco_class_names
 from maskrcnn_lib.checkpoint.files import read_checkpoint
-from maskrcnn_lib.checkpoint.importers import mmdetection
+from maskrcnn_lib.checkpoint.importers import mmdetection, torchvision
 from maskrcnn_lib.checkpoint.loading import import_content
 from maskrcnn_lib.checkpoint.mmengine_files import Inert
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.poolers import build_pooler
-from maskrcnn_lib.modeling.rpn.anchor_generator import build_anchor_generator
+from maskrcnn_lib.modeling.rpn.anchor_generator import build_anchor_generator, cell_anchors
 
 BOX, MASK = "roi_heads.box.predictor.", "roi_heads.mask.predictor."
 # Number of tensors that mmdetection's own models have.
@@ -129,7 +130,8 @@ def test_file_fills_the_model(config, version):
     content = {"meta": {"epoch": 12}, "state_dict": tensors}
     report = load_weights(model, content, strict=True)
     assert report.loaded == list(model.state_dict())
-    assert (report.format, report.dialect) == ("mmdetection", "mmdet")
+    old = version == 1 and kind not in ("retinanet", "rpn")
+    assert (report.format, report.dialect) == ("mmdetection", "mmdet_v1" if old else "mmdet")
     assert report.class_names == (None if kind == "rpn" else coco_class_names())
     counters = [name for name in report.ignored if name != "epoch"]
     assert all(name.endswith("num_batches_tracked") for name in counters)
@@ -155,6 +157,59 @@ def _head(prefix, classes, background):
         f"{prefix}bbox_head.fc_reg.bias": torch.arange(4.0 * rows),
         f"{prefix}mask_head.conv_logits.bias": torch.arange(float(rows)),
     }
+
+
+def _renamed_from_torchvision(name):
+    """The name in mmdetection 2 of a parameter of torchvision's Mask R-CNN."""
+    for theirs, here in (
+        (r"backbone\.body\.(.*)", r"backbone.\1"),
+        (r"backbone\.fpn\.inner_blocks\.(\d)\.0\.(.*)", r"neck.lateral_convs.\1.conv.\2"),
+        (r"backbone\.fpn\.layer_blocks\.(\d)\.0\.(.*)", r"neck.fpn_convs.\1.conv.\2"),
+        (r"rpn\.head\.conv\.0\.0\.(.*)", r"rpn_head.rpn_conv.\1"),
+        (r"rpn\.head\.cls_logits\.(.*)", r"rpn_head.rpn_cls.\1"),
+        (r"rpn\.head\.bbox_pred\.(.*)", r"rpn_head.rpn_reg.\1"),
+        (r"roi_heads\.box_head\.fc6\.(.*)", r"roi_head.bbox_head.shared_fcs.0.\1"),
+        (r"roi_heads\.box_head\.fc7\.(.*)", r"roi_head.bbox_head.shared_fcs.1.\1"),
+        (r"roi_heads\.box_predictor\.cls_score\.(.*)", r"roi_head.bbox_head.fc_cls.\1"),
+        (r"roi_heads\.box_predictor\.bbox_pred\.(.*)", r"roi_head.bbox_head.fc_reg.\1"),
+        (r"roi_heads\.mask_head\.(\d)\.0\.(.*)", r"roi_head.mask_head.convs.\1.conv.\2"),
+        (r"roi_heads\.mask_predictor\.conv5_mask\.(.*)", r"roi_head.mask_head.upsample.\1"),
+        (
+            r"roi_heads\.mask_predictor\.mask_fcn_logits\.(.*)",
+            r"roi_head.mask_head.conv_logits.\1",
+        ),
+    ):
+        if re.fullmatch(theirs, name):
+            return re.sub(theirs, here, name)
+    raise AssertionError(name)
+
+
+def test_the_same_weights_from_torchvision_and_mmdetection_are_the_same_model():
+    """mmdetection's outputs equal torchvision's exactly with weights that were moved like this."""
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    weights = {
+        name: torch.rand(value.shape[:1])[(...,) + (None,) * (value.dim() - 1)].expand(value.shape)
+        for name, value in _on_meta(maskrcnn_resnet50_fpn).items()
+        if value.dim()
+    }
+    moved = {_renamed_from_torchvision(name): value for name, value in weights.items()}
+    for suffix in ("weight", "bias"):
+        scores = moved[f"roi_head.bbox_head.fc_cls.{suffix}"]
+        moved[f"roi_head.bbox_head.fc_cls.{suffix}"] = torch.cat((scores[1:], scores[:1]))
+        for name, rows in (("bbox_head.fc_reg", 4), ("mask_head.conv_logits", 1)):
+            moved[f"roi_head.{name}.{suffix}"] = moved[f"roi_head.{name}.{suffix}"][rows:]
+    first, second = torchvision.convert(weights), mmdetection.convert(moved)
+    assert first.tensors.keys() == second.tensors.keys()
+    assert first.norm_eps == second.norm_eps
+    for name, value in first.tensors.items():
+        unused = {f"{BOX}bbox_pred": 4, f"{MASK}mask_fcn_logits": 1}.get(name.rpartition(".")[0], 0)
+        assert torch.equal(value[unused:], second.tensors[name][unused:]), name
+
+
+def _on_meta(build):
+    with torch.device("meta"):
+        return build(weights=None, weights_backbone=None).state_dict()
 
 
 def test_background_is_last_since_version_2():
@@ -193,6 +248,17 @@ def test_anchors_are_not_rounded_and_centred_on_the_corner_of_the_grid():
     shapes = [(1, 1), (1, 1), (1, 1), (1, 1), (13, 13)]
     grid = generator(shapes, (800, 800), torch.device("cpu"))[4].view(13, 13, 3, 4)
     assert (grid[3, 5, 1] - grid[0, 0, 1]).tolist() == [320, 192, 320, 192]
+
+
+def test_anchors_of_version_1_are_rounded_closed_boxes():
+    # 9 pixels, the first is 0 and the last is 8.
+    assert _closed(9, 1, 9) == [0, 0, 9, 9]
+    # Ratio 0.5: 45.25 x 22.63 pixels around pixel 1.5, from -20.6 to 23.6 and -9.3 to 12.3.
+    assert _closed(32, 0.5, 4) == [-21, -9, 25, 13]
+
+
+def _closed(size, ratio, stride):
+    return cell_anchors([size], [ratio], stride, "closed")[0].tolist()
 
 
 def test_offsets_are_divided_by_the_standard_deviations():

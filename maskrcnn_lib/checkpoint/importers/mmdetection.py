@@ -5,6 +5,8 @@ below ``roi_head`` and the background from the first class to the last, and left
 box deltas and masks. Anchors are ratio-major as ours, in RetinaNet, too. Offsets are divided by
 standard deviations there: (0.1, 0.1, 0.2, 0.2) of the box head are our weights (10, 10, 5, 5), and
 RetinaNet's are all 1, so that its config has ``MODEL.RETINANET.BBOX_REG_WEIGHTS`` (1, 1, 1, 1).
+Which version wrote a file of an RPN or a RetinaNet, its names do not tell: it is taken for a later
+one.
 """
 
 from collections.abc import Collection, Mapping
@@ -34,7 +36,7 @@ FORMAT = "mmdetection"
 _EPS = 1e-5
 _IGNORED = (r"data_preprocessor\.(?:mean|std)",)
 _RETINANET = "bbox_head.retina_cls."
-_SECOND_VERSION = "roi_head."
+_FIRST_VERSION, _SECOND_VERSION = "bbox_head.fc_cls.", "roi_head."
 
 _BODY_PAIRS = [
     *resnet_pairs("backbone.", "backbone.body."),
@@ -80,22 +82,22 @@ def _head_pairs(prefix: str) -> list[NamePair]:
 
 def recognises(names: Collection[str]) -> bool:
     """Tells whether these are mmdetection's names."""
-    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", "bbox_head.fc_cls.", _RETINANET)
+    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", _FIRST_VERSION, _RETINANET)
     return any(name.startswith(heads) for name in names)
 
 
 def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     """Brings mmdetection's weights into native names and class order."""
-    second_version = any(name.startswith(_SECOND_VERSION) for name in tensors)
+    first_version = any(name.startswith(_FIRST_VERSION) for name in tensors)
     dense = any(name.startswith(_RETINANET) for name in tensors)
     pairs = [
         *_BODY_PAIRS,
         *(_RETINANET_PAIRS if dense else _PYRAMID_PAIRS),
         *_RPN_PAIRS,
-        *_head_pairs(_SECOND_VERSION if second_version else ""),
+        *_head_pairs("" if first_version else _SECOND_VERSION),
     ]
     renamed = rename(tensors, import_rules(pairs), _IGNORED)
-    native = background_first(renamed.tensors) if second_version else renamed.tensors
+    native = renamed.tensors if first_version else background_first(renamed.tensors)
     return ImportedWeights(
         format=FORMAT,
         tensors=native,
@@ -103,7 +105,7 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         ignored=renamed.ignored,
         norm_eps=_EPS,
         class_names=coco_names_for(native),
-        dialect="mmdet",
+        dialect="mmdet_v1" if first_version else "mmdet",
     )
 
 

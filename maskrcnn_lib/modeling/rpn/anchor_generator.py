@@ -1,12 +1,14 @@
 """Anchors: the reference boxes of the RPN (Ren et al., Faster R-CNN, section 3.1.1).
 
-Three tables exist in the wild; a checkpoint works only with its own (``Dialect.anchors``):
+Four tables exist in the wild; a checkpoint works only with its own (``Dialect.anchors``):
 
 * ``legacy`` (Detectron, maskrcnn-benchmark): width and height are rounded at the scale of the
   stride and then multiplied; the centre is the middle of the first cell.
 * ``rounded`` (torchvision): corners rounded to whole pixels; the centre is the grid corner, and the
   step is the padded image size divided by the size of the feature map, without remainder.
 * ``exact`` (detectron2): no rounding; the centre is the grid corner.
+* ``closed`` (mmdetection before version 2): the box's first and last pixel are rounded; the centre
+  is the middle of the first cell.
 
 The order inside a cell is always ratio-major, as in maskrcnn-benchmark: anchor
 ``r * sizes + s`` has ratio r and size s. detectron2 and D2Go store size-major,
@@ -25,7 +27,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_lib.config.dialects import get_dialect
 
-AnchorStyle = Literal["legacy", "rounded", "exact"]
+AnchorStyle = Literal["legacy", "rounded", "exact", "closed"]
 Made = TypeVar("Made")
 
 # Grids of this many different image shapes are remembered.
@@ -43,13 +45,18 @@ def cell_anchors(
     Args:
         sizes: side of the square anchor, in pixels.
         aspect_ratios: height / width.
-        stride: step of the grid in pixels; only the legacy table depends on it.
+        stride: step of the grid in pixels; the legacy and the closed table depend on it.
         style: which table, see the module's text.
 
     Returns:
         (ratios * sizes, 4) float32, xyxy in pixels, ratio-major.
     """
-    table = {"legacy": _legacy_anchor, "rounded": _rounded_anchor, "exact": _exact_anchor}
+    table = {
+        "legacy": _legacy_anchor,
+        "rounded": _rounded_anchor,
+        "exact": _exact_anchor,
+        "closed": _closed_anchor,
+    }
     if style not in table:
         raise ValueError(f"anchor style {style!r} is unknown; choose one of {sorted(table)}")
     make = table[style]
@@ -74,6 +81,15 @@ def _exact_anchor(size: float, ratio: float, stride: int) -> tuple[float, float,
     half_width = 0.5 * size / math.sqrt(ratio)
     half_height = half_width * ratio
     return -half_width, -half_height, half_width, half_height
+
+
+def _closed_anchor(size: float, ratio: float, stride: int) -> tuple[float, float, float, float]:
+    centre = 0.5 * (stride - 1)
+    half_width = 0.5 * (size / math.sqrt(ratio) - 1)
+    half_height = 0.5 * (size * math.sqrt(ratio) - 1)
+    x1, x2 = round(centre - half_width), round(centre + half_width)
+    y1, y2 = round(centre - half_height), round(centre + half_height)
+    return x1, y1, x2 + 1, y2 + 1
 
 
 class AnchorGenerator(nn.Module):
