@@ -7,27 +7,52 @@ import sys
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from typing import NamedTuple
 
 from maskrcnn_lib import __version__
 
-# Sub-command: (module with add_arguments(parser) and run(args), what it does). A module is imported
-# only when its sub-command is chosen.
+
+class Command(NamedTuple):
+    """A sub-command.
+
+    Attributes:
+        module: has ``add_arguments(parser)`` and ``run(args)``; imported only when it is chosen.
+        summary: what it does.
+        takes_keys: whether config keys and values may end its line; ``args.opts`` holds them.
+    """
+
+    module: str
+    summary: str
+    takes_keys: bool = True
+
+
 COMMANDS = {
-    "predict": ("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
-    "test": ("maskrcnn_lib.tools.test_net", "evaluate a model on a dataset"),
-    "train": ("maskrcnn_lib.tools.train_net", "train a model"),
-    "check-dataset": ("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
-    "convert": ("maskrcnn_lib.tools.convert", "bring annotations into COCO's format"),
-    "convert-weights": (
-        "maskrcnn_lib.tools.convert_weights",
-        "bring weights into the format of another toolbox",
+    "predict": Command("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
+    "test": Command("maskrcnn_lib.tools.test_net", "evaluate a model on a data set"),
+    "train": Command("maskrcnn_lib.tools.train_net", "train a model"),
+    "check-dataset": Command("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
+    "convert": Command(
+        "maskrcnn_lib.tools.convert", "bring annotations into COCO's format", takes_keys=False
     ),
-    "config": ("maskrcnn_lib.tools.print_config", "print a config as it resolves"),
-    "models": ("maskrcnn_lib.tools.models", "list the models, their published AP and weights"),
-    "checks": ("maskrcnn_lib.tools.checks", "show the environment and the compiled libraries"),
+    "convert-weights": Command(
+        "maskrcnn_lib.tools.convert_weights", "bring weights into the format of another toolbox"
+    ),
+    "config": Command("maskrcnn_lib.tools.print_config", "print a config as it resolves"),
+    "models": Command(
+        "maskrcnn_lib.tools.models",
+        "list the models, their published AP and weights",
+        takes_keys=False,
+    ),
+    "checks": Command(
+        "maskrcnn_lib.tools.checks",
+        "show the environment and the compiled libraries",
+        takes_keys=False,
+    ),
 }
 USAGE_ERROR = 2
 INTERRUPTED = 130
+
+_KEYS_FOLLOW = "Config keys and values may follow at the end: KEY VALUE KEY VALUE ..."
 
 # A config key on the command line: capitals, with or without sections (DTYPE, MODEL.DEVICE).
 _CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
@@ -60,18 +85,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    module_name, _ = COMMANDS[name]
-    module = import_module(module_name)
+    command = COMMANDS[name]
+    module = import_module(command.module)
     parser = argparse.ArgumentParser(
         prog=f"maskrcnn {name}",
-        description=module.__doc__,
-        epilog="Config keys and values may follow at the end: KEY VALUE KEY VALUE ...",
+        description=(module.__doc__ or "").replace("``", "`"),
+        epilog=_KEYS_FOLLOW if command.takes_keys else None,
     )
     module.add_arguments(parser)
     flags = [
         flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings
     ]
-    options, overrides = split_overrides(arguments, flags)
+    options, overrides = list(arguments), []
+    if command.takes_keys:
+        options, overrides = split_overrides(arguments, flags)
     try:
         return module.run(parser.parse_args(options, argparse.Namespace(opts=overrides)))
     except (ValueError, KeyError, OSError, ImportError, FloatingPointError, MemoryError) as error:
@@ -109,12 +136,12 @@ def split_overrides(
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text, _) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: maskrcnn COMMAND ...",
             "",
-            "Instance segmentation with Mask R-CNN.",
+            "Object detection, instance segmentation and key points.",
             "",
             "commands:",
             *lines,

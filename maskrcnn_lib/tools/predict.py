@@ -262,11 +262,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE|DIR|GLOB", help="files, directories, glob patterns"
     )
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--model", metavar="NAME", help="published model, see MODEL_ZOO.md")
+    model.add_argument(
+        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
+    )
     model.add_argument("--config-file", metavar="F", help="YAML config file or name")
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
     parser.add_argument("--output", metavar="DIR", default="output", help="default: output")
-    parser.add_argument("--confidence", type=float, default=0.7, help="default: 0.7")
+    parser.add_argument(
+        "--confidence", type=float, default=0.7, metavar="P", help="least score; default: 0.7"
+    )
     parser.add_argument(
         "--format",
         nargs="+",
@@ -276,9 +280,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to write; default: png json",
     )
     parser.add_argument(
-        "--image-ext", nargs="+", default=[], metavar="EXT", help="which files of directories"
+        "--image-ext",
+        nargs="+",
+        default=[],
+        metavar="EXT",
+        help="which files of directories, as in: jpg png",
     )
-    parser.add_argument("--show-mask-heatmaps", action="store_true", help="draw probabilities")
+    parser.add_argument(
+        "--show-mask-heatmaps", action="store_true", help="draw the masks' probabilities"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

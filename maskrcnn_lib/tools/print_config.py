@@ -1,6 +1,7 @@
 """``maskrcnn config``: a config as it resolves, with all that it inherits and all defaults.
 
-The output is itself a config: ``maskrcnn config NAME > mine.yaml``, then ``--config mine.yaml``.
+The output is itself a config: ``maskrcnn config NAME > mine.yaml``, then
+``--config-file mine.yaml``.
 """
 
 import argparse

@@ -124,7 +124,9 @@ def _datasets(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", metavar="NAME", help="published model, see MODEL_ZOO.md")
+    model.add_argument(
+        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
+    )
     model.add_argument("--config-file", metavar="F", help="YAML config file or name")
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
     parser.add_argument(

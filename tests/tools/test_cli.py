@@ -17,7 +17,7 @@ def command(monkeypatch):
     module.add_arguments = lambda parser: parser.add_argument("number", type=int)
     module.run = lambda args: args.number
     monkeypatch.setitem(sys.modules, "show_module", module)
-    monkeypatch.setattr(cli, "COMMANDS", {"show": ("show_module", "show a number")})
+    monkeypatch.setattr(cli, "COMMANDS", {"show": cli.Command("show_module", "show a number")})
     return module
 
 
@@ -59,10 +59,24 @@ def test_hopeless_sub_command_lists_all(capsys):
 def test_help_lists_sub_commands(arguments, code, capsys):
     assert cli.main(arguments) == code
     text = capsys.readouterr().out
-    assert all(name in text and description in text for name, (_, description) in COMMANDS.items())
+    assert all(name in text and command.summary in text for name, command in COMMANDS.items())
 
 
 COMMANDS = dict(cli.COMMANDS)
+
+
+def test_help_of_each_sub_command_is_plain_text_and_says_whether_keys_may_follow(capsys):
+    for name, command in COMMANDS.items():
+        with pytest.raises(SystemExit):
+            cli.main([name, "--help"])
+        text = capsys.readouterr().out
+        assert f"`maskrcnn {name}`:" in text and "``" not in text
+        assert ("KEY VALUE" in text) == command.takes_keys
+
+
+def test_words_in_capitals_are_words_where_no_keys_may_follow(capsys):
+    assert cli.main(["models", "FPN", "NOTHING"]) == 1
+    assert "no model's line contains FPN and NOTHING" in capsys.readouterr().out
 
 
 def test_version(capsys):
