@@ -44,7 +44,7 @@ class WinogradWorker {
   static constexpr int kRows = kCount == 16 ? 14 : 6;
 
  public:
-  static constexpr int64_t kTiles = kCount == 16 ? 2 * kRows : 4 * kRows;
+  static constexpr int64_t kTiles = kCount == 16 ? kRows : 4 * kRows;
 
   MASKRCNN_INLINE explicit WinogradWorker(const WinogradProblem<T>& problem)
       : problem_(problem),
