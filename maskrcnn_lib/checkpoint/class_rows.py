@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from maskrcnn_lib.checkpoint.importers.base import without_stage
+
 # Parameters with rows per class, the background first, and their rows per class.
 _ROWS = {
     "roi_heads.box.predictor.cls_score": 1,
@@ -65,8 +67,9 @@ def rearrange_classes(
 def _parameters(
     prefix: str, weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]
 ) -> list[str]:
+    """The layer's parameters in both, those of all stages of a cascade."""
     names = (f"{prefix}.weight", f"{prefix}.bias")
-    return [name for name in names if name in weights and name in targets]
+    return [name for name in weights if without_stage(name) in names and name in targets]
 
 
 def _rows_by_class(

@@ -24,6 +24,7 @@ from maskrcnn_lib.checkpoint.importers.base import (
     BOX_PREDICTOR,
     DENSE_LOGITS,
     heads_that_repeat_the_box_head,
+    without_stage,
 )
 from maskrcnn_lib.checkpoint.report import LoadReport
 from maskrcnn_lib.layers import FrozenBatchNorm2d
@@ -136,9 +137,10 @@ def _report(
         if id(target) not in filled | refused and not name.endswith(_COUNTER)
     ]
     classifier = BOX_PREDICTOR
-    if not any(name.startswith(BOX_PREDICTOR) for name in targets):
+    if not any(without_stage(name).startswith(BOX_PREDICTOR) for name in targets):
         classifier = DENSE_LOGITS
-    classifier_lost = any(name.startswith(classifier) for name in (*missing, *shapes))
+    lost = (*missing, *shapes)
+    classifier_lost = any(without_stage(name).startswith(classifier) for name in lost)
     return LoadReport(
         format=weights.format,
         loaded=[name for name, target in targets.items() if id(target) in filled],

@@ -21,6 +21,11 @@ def only_proposes(cfg: CfgNode) -> bool:
     return cfg.MODEL.RPN_ONLY and not is_one_stage(cfg)
 
 
+def is_cascade(cfg: CfgNode) -> bool:
+    """Whether the box head has several stages."""
+    return len(cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS) > 0
+
+
 def class_section(cfg: CfgNode) -> str:
     """Section of ``MODEL`` whose ``NUM_CLASSES`` counts the model's classes."""
     return _ONE_STAGE.get(architecture(cfg), "ROI_BOX_HEAD")

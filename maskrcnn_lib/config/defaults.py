@@ -110,6 +110,7 @@ _C.MODEL.RPN.MIN_SIZE = 0.0  # proposals narrower or lower than this are dropped
 _C.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals kept of all levels together, training
 _C.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST = 2000  # the same at inference, per image
 _C.MODEL.RPN.FPN_POST_NMS_PER_BATCH = True  # training: count them per batch, as Detectron did
+_C.MODEL.RPN.SMOOTH_L1_BETA = -1.0  # the box loss turns linear there; 0: L1; < 0: MODEL.DIALECT's
 _C.MODEL.RPN.RPN_HEAD = "SingleConvRPNHead"  # registered name of the head
 
 _C.MODEL.ROI_HEADS = CN()
@@ -135,6 +136,18 @@ _C.MODEL.ROI_BOX_HEAD.USE_GN = False  # group norm in the Xconv1fc and 2MLP head
 _C.MODEL.ROI_BOX_HEAD.DILATION = 1  # dilation of the Xconv1fc convolutions
 _C.MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM = 256  # width of the Xconv1fc convolutions
 _C.MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS = 4  # number of the Xconv1fc convolutions
+_C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = -1.0  # as MODEL.RPN.SMOOTH_L1_BETA
+
+_C.MODEL.ROI_BOX_CASCADE_HEAD = CN()
+_C.MODEL.ROI_BOX_CASCADE_HEAD.IOUS = ()  # IoU of a positive in each stage, as (0.5, 0.6, 0.7)
+_C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = [  # scale of dx, dy, dw, dh in each stage
+    [10.0, 10.0, 5.0, 5.0],
+    [20.0, 20.0, 10.0, 10.0],
+    [30.0, 30.0, 15.0, 15.0],
+]
+_C.MODEL.ROI_BOX_CASCADE_HEAD.LOSS_WEIGHTS = (1.0, 0.5, 0.25)  # of each stage; detectron2: all 1
+_C.MODEL.ROI_BOX_CASCADE_HEAD.FEATURE_GRADIENT = 1.0  # factor to the maps; detectron2: 1 / stages
+_C.MODEL.ROI_BOX_CASCADE_HEAD.MASK_PER_STAGE = True  # a mask head each; detectron2: one for all
 
 _C.MODEL.ROI_MASK_HEAD = CN()
 _C.MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # registered name

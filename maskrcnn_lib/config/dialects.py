@@ -70,6 +70,9 @@ class Dialect:
             keypoint in their own box.
         whole_anchor_sizes: whether the anchor sizes between RetinaNet's octaves are cut to whole
             pixels.
+        resample_stages: whether each stage of a cascade draws its regions anew, with the ground
+            truth among them; otherwise those of the first stage are refined and labelled anew.
+        average_logits: whether the stages of a cascade average logits, and not probabilities.
         dense_normaliser: what the losses of one-stage detectors are divided by: ``"batch"``,
             ``"batch_and_images"`` or ``"image"``; see modeling/dense/loss.py. (detectron2 averages
             the number of positives over iterations; here it is the batch's own.)
@@ -90,6 +93,8 @@ class Dialect:
     keypoint_offset: float = 0.5
     keypoint_in_object: bool = False
     whole_anchor_sizes: bool = False
+    resample_stages: bool = False
+    average_logits: bool = False
     dense_normaliser: Literal["batch", "batch_and_images", "image"] = "batch"
 
     @property
@@ -172,6 +177,8 @@ DIALECTS: dict[str, Dialect] = {
             box_loss_beta=0.0,
             mask_target="raster",
             limit_shrinking=True,
+            resample_stages=True,
+            average_logits=True,
         ),
         Dialect(
             # mmdetection before version 2, as its later versions run the old files
@@ -187,6 +194,8 @@ DIALECTS: dict[str, Dialect] = {
             box_loss_beta=1.0,
             mask_target="raster",
             limit_shrinking=True,
+            resample_stages=True,
+            average_logits=True,
         ),
     )
 }

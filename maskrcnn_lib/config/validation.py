@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from maskrcnn_lib.config.architecture import is_one_stage
+from maskrcnn_lib.config.architecture import is_cascade, is_one_stage
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.config.node import CfgNode
 
@@ -95,6 +95,7 @@ def validate(cfg: CfgNode) -> None:
         *_check_choices(cfg),
         *_check_anchors(cfg),
         *_check_heads(cfg),
+        *(_check_cascade(cfg) if is_cascade(cfg) else ()),
         *_check_schedule(cfg),
     ]
     if problems:
@@ -225,6 +226,27 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
             )
         elif any(fine != 2 * coarse for fine, coarse in pairwise(scales)):
             yield f"MODEL.{head}.POOLER_SCALES must halve from level to level, but is {scales}"
+
+
+def _check_cascade(cfg: CfgNode) -> Iterator[str]:
+    keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+    for key in ("BBOX_REG_WEIGHTS", "LOSS_WEIGHTS"):
+        if len(keys[key]) != len(keys.IOUS):
+            yield (
+                f"MODEL.ROI_BOX_CASCADE_HEAD.{key} needs one entry for each of the "
+                f"{len(keys.IOUS)} stages of IOUS, but has {len(keys[key])}"
+            )
+    if not cfg.MODEL.CLS_AGNOSTIC_BBOX_REG:
+        yield (
+            "MODEL.ROI_BOX_CASCADE_HEAD.IOUS needs MODEL.CLS_AGNOSTIC_BBOX_REG True: a stage hands "
+            "on one box per region"
+        )
+    for head in _used_heads(cfg):
+        if cfg.MODEL[head].get("SHARE_BOX_FEATURE_EXTRACTOR", False):
+            yield (
+                f"MODEL.{head}.SHARE_BOX_FEATURE_EXTRACTOR must be False in a cascade, which has a "
+                "feature extractor for each stage"
+            )
 
 
 def _used_heads(cfg: CfgNode) -> Iterator[str]:

@@ -15,6 +15,7 @@ Rule = tuple[str, NewName]
 """A pattern that the whole foreign name must match, and the native name."""
 
 BOX_PREDICTOR = "roi_heads.box.predictor."
+_STAGE = re.compile(r"(roi_heads\.\w+\.)stages\.\d+\.")
 _PERSON_NAMES = (BACKGROUND, COCO_CLASSES[0])
 _PERSON_KEYPOINTS = 17
 DENSE_LOGITS = "rpn.head.cls_logits"
@@ -22,6 +23,7 @@ DENSE_OFFSETS = "rpn.head.bbox_pred"
 _DENSE_TOWER = "rpn.head.cls_tower."
 _BOX_EXTRACTOR = "roi_heads.box.feature_extractor."
 _HEADS_THAT_SHARE = ("roi_heads.mask.feature_extractor.", "roi_heads.keypoint.feature_extractor.")
+_CLASSIFIER = BOX_PREDICTOR + "cls_score"
 _ROWS_OF_BACKGROUND = {
     BOX_PREDICTOR + "bbox_pred": 4,
     "roi_heads.mask.predictor.mask_fcn_logits": 1,
@@ -130,11 +132,16 @@ def _gives_person_keypoints(tensors: dict[str, Tensor]) -> bool:
     return any(bias is not None and len(bias) == _PERSON_KEYPOINTS for bias in biases)
 
 
+def without_stage(name: str) -> str:
+    """The name that a parameter of a cascade's stage has in a head without stages."""
+    return _STAGE.sub(r"\1", name, count=1)
+
+
 def class_count(tensors: Mapping[str, Tensor]) -> int | None:
     """Classes with the background of native weights; None where they have no classifier."""
-    weight = tensors.get(BOX_PREDICTOR + "cls_score.weight")
-    if weight is not None:
-        return len(weight)
+    for name, weight in tensors.items():
+        if without_stage(name) == _CLASSIFIER + ".weight":
+            return len(weight)
     logits, anchors = _rows(tensors, DENSE_LOGITS), anchors_per_position(tensors)
     return logits // anchors + 1 if is_dense(tensors) and logits and anchors else None
 
@@ -179,30 +186,31 @@ def background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     background first; the rows of the background that nobody uses are zero.
     """
     moved = dict(tensors)
-    for suffix in ("weight", "bias"):
-        name = BOX_PREDICTOR + f"cls_score.{suffix}"
-        if name in moved:
-            moved[name] = torch.cat((moved[name][-1:], moved[name][:-1]))
-        for layer, rows in _ROWS_OF_BACKGROUND.items():
-            name = f"{layer}.{suffix}"
-            if name in moved:
-                value = moved[name]
-                moved[name] = torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
+    for name, value in tensors.items():
+        layer = _layer(name)
+        if layer == _CLASSIFIER:
+            moved[name] = torch.cat((value[-1:], value[:-1]))
+        elif layer in _ROWS_OF_BACKGROUND:
+            rows = value.new_zeros(_ROWS_OF_BACKGROUND[layer], *value.shape[1:])
+            moved[name] = torch.cat((rows, value))
     return moved
 
 
 def background_last(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of ``background_first``."""
     moved = dict(tensors)
-    for suffix in ("weight", "bias"):
-        name = BOX_PREDICTOR + f"cls_score.{suffix}"
-        if name in moved:
-            moved[name] = torch.cat((moved[name][1:], moved[name][:1]))
-        for layer, rows in _ROWS_OF_BACKGROUND.items():
-            name = f"{layer}.{suffix}"
-            if name in moved:
-                moved[name] = moved[name][rows:]
+    for name, value in tensors.items():
+        layer = _layer(name)
+        if layer == _CLASSIFIER:
+            moved[name] = torch.cat((value[1:], value[:1]))
+        elif layer in _ROWS_OF_BACKGROUND:
+            moved[name] = value[_ROWS_OF_BACKGROUND[layer] :]
     return moved
+
+
+def _layer(name: str) -> str:
+    """Name of the layer that a parameter belongs to, whatever its stage."""
+    return without_stage(name).rpartition(".")[0]
 
 
 def to_ratio_major(tensors: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:

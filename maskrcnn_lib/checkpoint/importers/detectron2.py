@@ -69,6 +69,18 @@ _HEAD_PAIRS = [
             ("roi_heads.box_predictor.cls_score", BOX_PREDICTOR + "cls_score"),
             ("roi_heads.box_predictor.bbox_pred", BOX_PREDICTOR + "bbox_pred"),
             (
+                "roi_heads.box_head.{s}.fc{i}",
+                "roi_heads.box.stages.{s}.feature_extractor.fc{i+5}",
+            ),
+            (
+                "roi_heads.box_predictor.{s}.cls_score",
+                "roi_heads.box.stages.{s}.predictor.cls_score",
+            ),
+            (
+                "roi_heads.box_predictor.{s}.bbox_pred",
+                "roi_heads.box.stages.{s}.predictor.bbox_pred",
+            ),
+            (
                 "roi_heads.mask_head.mask_fcn{i}",
                 "roi_heads.mask.feature_extractor.mask_fcn{i}",
             ),

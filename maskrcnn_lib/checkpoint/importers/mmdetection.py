@@ -1,4 +1,4 @@
-"""mmdetection's Faster R-CNN, Mask R-CNN, RPN and RetinaNet checkpoints, versions 1, 2 and 3.
+"""mmdetection's Faster, Mask and Cascade R-CNN, RPN and RetinaNet checkpoints, versions 1, 2 and 3.
 
 Bodies have torchvision's names, be they of PyTorch's or of Caffe's style. Version 2 moved the heads
 below ``roi_head`` and the background from the first class to the last, and left out what it had in
@@ -12,11 +12,11 @@ one.
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from maskrcnn_lib.checkpoint.class_names import BACKGROUND
 from maskrcnn_lib.checkpoint.importers.base import (
-    BOX_PREDICTOR,
     DENSE_LOGITS,
     DENSE_OFFSETS,
     ImportedWeights,
@@ -36,7 +36,9 @@ FORMAT = "mmdetection"
 _EPS = 1e-5
 _IGNORED = (r"data_preprocessor\.(?:mean|std)",)
 _RETINANET = "bbox_head.retina_cls."
-_FIRST_VERSION, _SECOND_VERSION = "bbox_head.fc_cls.", "roi_head."
+_FIRST_VERSION = ("bbox_head.fc_cls.", "bbox_head.0.fc_cls.")
+_SECOND_VERSION = "roi_head."
+_BOX_STAGES = "roi_heads.box."
 
 _BODY_PAIRS = [
     *resnet_pairs("backbone.", "backbone.body."),
@@ -65,24 +67,36 @@ _RETINANET_PAIRS = [
 
 
 def _head_pairs(prefix: str) -> list[NamePair]:
-    box, mask = "roi_heads.box.feature_extractor.", "roi_heads.mask.feature_extractor."
-    layers = (
-        ("bbox_head.shared_fcs.{i}", f"{box}fc{{i+6}}"),
-        ("bbox_head.fc_cls", BOX_PREDICTOR + "cls_score"),
-        ("bbox_head.fc_reg", BOX_PREDICTOR + "bbox_pred"),
-        ("mask_head.convs.{i}.conv", f"{mask}mask_fcn{{i+1}}"),
-        ("mask_head.upsample", "roi_heads.mask.predictor.conv5_mask"),
-        ("mask_head.conv_logits", "roi_heads.mask.predictor.mask_fcn_logits"),
+    shared_stage = stage_pairs(
+        f"{prefix}shared_head.layer4.", "roi_heads.box.feature_extractor.head.layer4."
     )
     return [
-        *(NamePair(f"{prefix}{foreign}.{{p}}", f"{native}.{{p}}") for foreign, native in layers),
-        *stage_pairs(f"{prefix}shared_head.layer4.", f"{box}head.layer4."),
+        *_layer_pairs(prefix, "", ""),
+        *_layer_pairs(prefix, "{s}.", "stages.{s}."),
+        *shared_stage,
+    ]
+
+
+def _layer_pairs(prefix: str, foreign_stage: str, native_stage: str) -> list[NamePair]:
+    """Layers of the heads; in a cascade each has a stage in its name."""
+    box, mask = f"roi_heads.box.{native_stage}", f"roi_heads.mask.{native_stage}"
+    layers = (
+        ("bbox_head", "shared_fcs.{i}", f"{box}feature_extractor.fc{{i+6}}"),
+        ("bbox_head", "fc_cls", f"{box}predictor.cls_score"),
+        ("bbox_head", "fc_reg", f"{box}predictor.bbox_pred"),
+        ("mask_head", "convs.{i}.conv", f"{mask}feature_extractor.mask_fcn{{i+1}}"),
+        ("mask_head", "upsample", f"{mask}predictor.conv5_mask"),
+        ("mask_head", "conv_logits", f"{mask}predictor.mask_fcn_logits"),
+    )
+    return [
+        NamePair(f"{prefix}{head}.{foreign_stage}{foreign}.{{p}}", f"{native}.{{p}}")
+        for head, foreign, native in layers
     ]
 
 
 def recognises(names: Collection[str]) -> bool:
     """Tells whether these are mmdetection's names."""
-    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", _FIRST_VERSION, _RETINANET)
+    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", *_FIRST_VERSION, _RETINANET)
     return any(name.startswith(heads) for name in names)
 
 
@@ -97,7 +111,8 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         *_head_pairs("" if first_version else _SECOND_VERSION),
     ]
     renamed = rename(tensors, import_rules(pairs), _IGNORED)
-    native = renamed.tensors if first_version else background_first(renamed.tensors)
+    in_our_order = _with_background_regressor if first_version else background_first
+    native = in_our_order(renamed.tensors)
     return ImportedWeights(
         format=FORMAT,
         tensors=native,
@@ -107,6 +122,16 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         class_names=coco_names_for(native),
         dialect="mmdet_v1" if first_version else "mmdet",
     )
+
+
+def _with_background_regressor(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Version 1 has the background's offsets, too, unless one regressor serves all classes."""
+    return {
+        name: torch.cat((torch.zeros_like(value), value))
+        if name.startswith(_BOX_STAGES) and ".bbox_pred." in name and len(value) == 4
+        else value
+        for name, value in tensors.items()
+    }
 
 
 def stored_class_names(content: Mapping[str, Any]) -> tuple[str, ...] | None:

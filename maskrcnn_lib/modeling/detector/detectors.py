@@ -3,12 +3,13 @@
 from torch import nn
 from yacs.config import CfgNode
 
-from maskrcnn_lib.config.architecture import architecture
+from maskrcnn_lib.config.architecture import architecture, is_cascade
 from maskrcnn_lib.modeling.backbone import build_backbone
 from maskrcnn_lib.modeling.dense.retinanet import build_retinanet
 from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_lib.modeling.detector.one_stage import OneStageDetector
 from maskrcnn_lib.modeling.registry import META_ARCHITECTURES
+from maskrcnn_lib.modeling.roi_heads.cascade import build_cascade_roi_heads
 from maskrcnn_lib.modeling.roi_heads.roi_heads import build_roi_heads
 from maskrcnn_lib.modeling.rpn.rpn import build_rpn
 
@@ -25,10 +26,11 @@ def build_detection_model(cfg: CfgNode) -> nn.Module:
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
 def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
-    """Faster and Mask R-CNN, and the region proposal network alone."""
+    """Faster, Mask and Cascade R-CNN, and the region proposal network alone."""
     backbone = build_backbone(cfg)
     rpn = build_rpn(cfg, backbone.out_channels)
-    roi_heads = None if cfg.MODEL.RPN_ONLY else build_roi_heads(cfg, backbone.out_channels)
+    build_heads = build_cascade_roi_heads if is_cascade(cfg) else build_roi_heads
+    roi_heads = None if cfg.MODEL.RPN_ONLY else build_heads(cfg, backbone.out_channels)
     return GeneralizedRCNN(
         backbone, rpn, roi_heads, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY
     )

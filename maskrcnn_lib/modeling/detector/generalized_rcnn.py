@@ -103,7 +103,7 @@ class GeneralizedRCNN(nn.Module):
         features = self.backbone(images.tensors)
         proposals, losses = self.rpn.learn(images, features, truth)
         if heads is not None:
-            losses |= heads.learn(features, proposals, truth)
+            losses |= heads.learn(features, proposals, truth, images.image_sizes)
         return mean_losses(losses)
 
     def detect(self, images: ImageList) -> Detections | Proposals:

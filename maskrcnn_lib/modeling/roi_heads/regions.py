@@ -32,6 +32,7 @@ class Regions(NamedTuple):
         labels: (N, S) int64, 0 is background.
         matched: (N, S) int64, which object of the image; 0 where none.
         valid: (N, S) bool, which slots are used; they come first.
+        given: (N, S) bool, whether the region is the box of an object itself, not a proposal.
         most_positive: no image has more positives than this.
     """
 
@@ -39,6 +40,7 @@ class Regions(NamedTuple):
     labels: Tensor
     matched: Tensor
     valid: Tensor
+    given: Tensor
     most_positive: int
 
 
@@ -68,22 +70,25 @@ class RegionSampler:
         matcher: gives each proposal an object or none.
         batch_size: regions per image.
         positive_fraction: largest share of regions with an object among them.
+        proposes_objects: whether the ground truth is proposed as well.
     """
 
     matcher: Matcher
     batch_size: int = 512
     positive_fraction: float = 0.25
+    proposes_objects: bool = True
 
     @torch.no_grad()
     def __call__(self, proposals: Proposals, targets: Targets) -> Regions:
-        """Returns a sample of the proposals and of the ground truth, which is proposed as well.
+        """Returns a sample of the proposals and, where it is proposed as well, the ground truth.
 
         Args:
             proposals: regions of N images.
             targets: ground truth of the N images.
         """
         boxes = torch.cat((proposals.boxes, targets.boxes), dim=1)  # (N, R + G, 4)
-        valid = torch.cat((proposals.valid, targets.valid), dim=1)
+        is_offered = targets.valid if self.proposes_objects else torch.zeros_like(targets.valid)
+        valid = torch.cat((proposals.valid, is_offered), dim=1)
         matches = self.matcher.match_boxes(targets.boxes, boxes)  # (N, R + G)
         kinds = torch.where(matches >= 0, POSITIVE, NEGATIVE)
         ignored = (matches == Matcher.BETWEEN_THRESHOLDS) | ~valid
@@ -109,6 +114,7 @@ class RegionSampler:
             labels,
             matched,
             sample.valid,
+            sample.indices >= proposal_count,
             min(int(self.batch_size * self.positive_fraction), labels.shape[1]),
         )
 

@@ -73,7 +73,11 @@ class CombinedROIHeads(nn.Module):
         return detections
 
     def learn(
-        self, features: Sequence[Tensor], proposals: Proposals, targets: Targets
+        self,
+        features: Sequence[Tensor],
+        proposals: Proposals,
+        targets: Targets,
+        image_sizes: Sequence[tuple[int, int]],
     ) -> dict[str, LossSum]:
         """Returns the losses of all heads on one sample of the proposals.
 
@@ -81,6 +85,7 @@ class CombinedROIHeads(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             proposals: regions of the N images.
             targets: ground truth of the N images.
+            image_sizes: per image, height and width without padding; only a cascade needs them.
         """
         regions = self.sampler(proposals, targets)
         rows = all_rows(regions)

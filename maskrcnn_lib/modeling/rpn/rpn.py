@@ -314,7 +314,7 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
         batch_size=settings.BATCH_SIZE_PER_IMAGE,
         positive_fraction=settings.POSITIVE_FRACTION,
         straddle=settings.STRADDLE_THRESH,
-        beta=dialect.rpn_loss_beta,
+        beta=dialect.rpn_loss_beta if settings.SMOOTH_L1_BETA < 0 else settings.SMOOTH_L1_BETA,
     )
     return RPNModule(
         head,

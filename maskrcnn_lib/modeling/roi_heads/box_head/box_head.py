@@ -71,7 +71,12 @@ class ROIBoxHead(nn.Module):
             image_sizes: (N, 2) heights and widths without padding, in pixels.
         """
         x = self.feature_extractor(features, boxes_to_rois(proposals.boxes))
-        class_logits, box_offsets = self.predictor(x)
+        return self.select(*self.predictor(x), proposals, image_sizes)
+
+    def select(
+        self, class_logits: Tensor, box_offsets: Tensor, proposals: Proposals, image_sizes: Tensor
+    ) -> Detections:
+        """Chooses detections with the head's thresholds; arguments as in ``select_detections``."""
         return select_detections(
             class_logits,
             box_offsets,
@@ -96,8 +101,13 @@ class ROIBoxHead(nn.Module):
             targets: ground truth of the N images.
         """
         x = self.feature_extractor(features, rows.rois)
-        class_logits, box_offsets = self.predictor(x)
-        losses = box_losses(
+        return x, self.losses(*self.predictor(x), rows, targets)
+
+    def losses(
+        self, class_logits: Tensor, box_offsets: Tensor, rows: Rows, targets: Targets
+    ) -> dict[str, LossSum]:
+        """The losses of what the predictor said of each region; see ``box_losses``."""
+        return box_losses(
             class_logits,
             box_offsets,
             rows,
@@ -105,11 +115,18 @@ class ROIBoxHead(nn.Module):
             box_coder=self.box_coder,
             beta=self.loss_beta,
         )
-        return x, losses
 
 
-def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
-    """The box head that ``MODEL.ROI_BOX_HEAD`` and ``MODEL.ROI_HEADS`` describe."""
+def build_roi_box_head(
+    cfg: CfgNode, in_channels: int, *, offset_weights: Sequence[float] | None = None
+) -> ROIBoxHead:
+    """The box head that ``MODEL.ROI_BOX_HEAD`` and ``MODEL.ROI_HEADS`` describe.
+
+    Args:
+        cfg: the whole config.
+        in_channels: channels of the backbone's feature maps.
+        offset_weights: in place of ``MODEL.ROI_HEADS.BBOX_REG_WEIGHTS``, for a stage of a cascade.
+    """
     head, common = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
     soft = cfg.TEST.SOFT_NMS
     dialect = get_dialect(cfg.MODEL.DIALECT)
@@ -120,11 +137,14 @@ def build_roi_box_head(cfg: CfgNode, in_channels: int) -> ROIBoxHead:
     return ROIBoxHead(
         feature_extractor,
         predictor,
-        box_coder=BoxCoder(tuple(common.BBOX_REG_WEIGHTS), limit_shrinking=dialect.limit_shrinking),
+        box_coder=BoxCoder(
+            tuple(offset_weights or common.BBOX_REG_WEIGHTS),
+            limit_shrinking=dialect.limit_shrinking,
+        ),
         score_threshold=common.SCORE_THRESH,
         nms_threshold=common.NMS,
         max_detections=max(0, common.DETECTIONS_PER_IMG),
         min_size=dialect.min_detection_size,
         soft_nms=SoftNMS(soft.METHOD, soft.SIGMA, soft.MIN_SCORE) if soft.ENABLED else None,
-        loss_beta=dialect.box_loss_beta,
+        loss_beta=dialect.box_loss_beta if head.SMOOTH_L1_BETA < 0 else head.SMOOTH_L1_BETA,
     )
