@@ -23,7 +23,14 @@ from maskrcnn_lib.modeling.rpn.anchor_generator import build_anchor_generator, c
 
 BOX, MASK = "roi_heads.box.predictor.", "roi_heads.mask.predictor."
 # Number of tensors that mmdetection's own models have.
-TENSORS = {"mask": 360, "faster": 348, "c4": 328, "retinanet": 354}
+TENSORS = {
+    "mask": 360,
+    "faster": 348,
+    "c4": 328,
+    "retinanet": 354,
+    "cascade": 364,
+    "cascade-mask": 400,
+}
 
 
 def _layers(layers):
@@ -66,6 +73,27 @@ def _fpn(first):
     return names
 
 
+def _shared_fcs(head, channels=256):
+    return {f"{head}shared_fcs.0": (1024, channels * 49), f"{head}shared_fcs.1": (1024, 1024)}
+
+
+def _mask(head, background):
+    layers = {f"{head}convs.{i}.conv": (256, 256, 3, 3) for i in range(4)}
+    layers[f"{head}upsample"] = (256, 256, 2, 2)
+    layers[f"{head}conv_logits"] = (80 + background, 256, 1, 1)
+    return layers
+
+
+def _cascade(prefix, background, *, with_masks):
+    layers = {}
+    for stage in range(3):
+        head = f"{prefix}bbox_head.{stage}."
+        layers |= {f"{head}fc_cls": (81, 1024), f"{head}fc_reg": (4, 1024)} | _shared_fcs(head)
+        if with_masks:
+            layers |= _mask(f"{prefix}mask_head.{stage}.", background)
+    return layers
+
+
 def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
     """The complete file of a COCO model, as zeros."""
     prefix, background = ("", 1) if version == 1 else ("roi_head.", 0)
@@ -85,18 +113,16 @@ def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
             layers |= {f"bbox_head.{tower}.{i}.conv": (256, 256, 3, 3) for i in range(4)}
     elif kind == "rpn":
         layers = _fpn(1) | _rpn(256, 3)
+    elif "cascade" in kind:
+        layers = _fpn(1) | _rpn(256, 3)
+        layers |= _cascade(prefix, background, with_masks="mask" in kind)
     else:
         channels = 2048 if kind == "dc5" else 256
         layers = _rpn(2048, 15) if kind == "dc5" else _fpn(1) | _rpn(256, 3)
         layers |= _box(1024, prefix, background=background)
-        layers |= {
-            f"{prefix}bbox_head.shared_fcs.0": (1024, channels * 49),
-            f"{prefix}bbox_head.shared_fcs.1": (1024, 1024),
-        }
+        layers |= _shared_fcs(f"{prefix}bbox_head.", channels)
     if kind == "mask":
-        layers |= {f"{prefix}mask_head.convs.{i}.conv": (256, 256, 3, 3) for i in range(4)}
-        layers[f"{prefix}mask_head.upsample"] = (256, 256, 2, 2)
-        layers[f"{prefix}mask_head.conv_logits"] = (80 + background, 256, 1, 1)
+        layers |= _mask(f"{prefix}mask_head.", background)
     shapes = body | _layers(layers)
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
@@ -116,6 +142,8 @@ CONFIGS = {
     "mask-rcnn_x101-64x4d_fpn_ms-poly-3x_coco": ("mask", "resnext101_64x4d"),
     "rpn_r101_fpn_1x_coco": ("rpn", "resnet101"),
     "retinanet_r50_fpn_1x_coco": ("retinanet", "resnet50"),
+    "cascade-rcnn_r50_fpn_1x_coco": ("cascade", "resnet50"),
+    "cascade-mask-rcnn_r50_fpn_1x_coco": ("cascade-mask", "resnet50"),
 }
 
 
@@ -217,6 +245,23 @@ def test_background_is_last_since_version_2():
     assert native[f"{BOX}cls_score.bias"].tolist() == [3, 0, 1, 2]
     assert native[f"{BOX}bbox_pred.bias"].tolist() == [0] * 4 + list(range(12))
     assert native[f"{MASK}mask_fcn_logits.bias"].tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("prefix", "background"), [("roi_head.", 0), ("", 1)])
+def test_a_stage_of_a_cascade_is_ordered_as_a_head_of_its_own(prefix, background):
+    stored = {
+        f"{prefix}bbox_head.2.fc_cls.bias": torch.arange(4.0),
+        f"{prefix}bbox_head.2.fc_reg.bias": torch.arange(4.0),
+        f"{prefix}mask_head.2.conv_logits.bias": torch.arange(3.0 + background),
+    }
+    native = mmdetection.convert(stored).tensors
+    box, mask = "roi_heads.box.stages.2.predictor.", "roi_heads.mask.stages.2.predictor."
+    classes = [0, 1, 2, 3] if background else [3, 0, 1, 2]
+    assert native[f"{box}cls_score.bias"].tolist() == classes
+    # One regressor for all classes, which is the second of ours.
+    assert native[f"{box}bbox_pred.bias"].tolist() == [0, 0, 0, 0, 0, 1, 2, 3]
+    masks = [0, 1, 2, 3] if background else [0, 0, 1, 2]
+    assert native[f"{mask}mask_fcn_logits.bias"].tolist() == masks
 
 
 def test_background_is_first_in_version_1():
