@@ -37,7 +37,7 @@ class CascadeBoxHead(nn.Module):
 
     Args:
         stages: heads whose regression does not depend on the class.
-        samplers: choose the regions that the second and each later stage learn from.
+        samplers: choose the regions that each stage learns from.
         loss_weights: factor on the losses of each stage.
         average_logits: whether class logits are averaged over the stages, instead of probabilities.
         feature_gradient: factor on the gradient that the stages hand to the feature maps.
@@ -77,7 +77,7 @@ class CascadeBoxHead(nn.Module):
     def learn(
         self,
         features: Sequence[Tensor],
-        regions: Regions,
+        proposals: Proposals,
         targets: Targets,
         image_sizes: Tensor,
     ) -> tuple[list[Regions], dict[str, LossSum]]:
@@ -85,14 +85,15 @@ class CascadeBoxHead(nn.Module):
 
         Args:
             features: the backbone's maps (N, C, H, W), finest first.
-            regions: what the first stage learns from.
+            proposals: regions of the N images, from which the first stage's are chosen.
             targets: ground truth of the N images.
             image_sizes: (N, 2) heights and widths without padding, in pixels.
         """
         features = [_scale_gradient(level, self.feature_gradient) for level in features]
         seen: list[Regions] = []
         losses: dict[str, LossSum] = {}
-        for number, stage in enumerate(self.stages):
+        for number, (stage, sampler) in enumerate(zip(self.stages, self.samplers, strict=True)):
+            regions = sampler(proposals, targets)
             seen.append(regions)
             rows = all_rows(regions)
             class_logits, box_offsets = stage.predictor(
@@ -100,17 +101,12 @@ class CascadeBoxHead(nn.Module):
             )
             own = stage.losses(class_logits, box_offsets, rows, targets)
             losses |= _of_stage(own, number, self.loss_weights[number])
-            if number < len(self.samplers):
-                sampler = self.samplers[number]
-                proposals = _refined(
-                    regions,
-                    rows,
-                    box_offsets,
-                    image_sizes,
-                    stage.box_coder,
-                    with_given=not sampler.proposes_objects,
-                )
-                regions = sampler(proposals, targets)
+            if number + 1 < len(self.stages):
+                refined = _refined(regions, rows, box_offsets, image_sizes, stage.box_coder)
+                if self.samplers[number + 1].proposes_objects:  # so that none comes twice
+                    proposed = regions.candidates < proposals.valid.shape[1]
+                    refined = refined._replace(valid=refined.valid & proposed)
+                proposals = refined
         return seen, losses
 
 
@@ -156,15 +152,14 @@ class CascadeROIHeads(CombinedROIHeads):
     ) -> dict[str, LossSum]:
         """Returns the losses of all stages and heads; arguments as in ``CombinedROIHeads``."""
         sizes = torch.tensor(image_sizes).to(proposals.boxes.device, non_blocking=True)
-        regions = self.sampler(proposals, targets)
-        stages, losses = self.box.learn(features, regions, targets, sizes)
+        stages, losses = self.box.learn(features, proposals, targets, sizes)
         if isinstance(self.mask, CascadeMaskHead):
             rows = [positive_rows(stage) for stage in stages]
             losses |= self.mask.learn(features, rows, targets)
         elif self.mask is not None:
-            losses |= self.mask.learn(features, positive_rows(regions), targets)
+            losses |= self.mask.learn(features, positive_rows(stages[0]), targets)
         if self.keypoint is not None:
-            losses |= self.keypoint.learn(features, positive_rows(regions), targets)
+            losses |= self.keypoint.learn(features, positive_rows(stages[0]), targets)
         return losses
 
 
@@ -197,10 +192,8 @@ def _refined(
     box_offsets: Tensor,
     image_sizes: Tensor,
     box_coder: BoxCoder,
-    *,
-    with_given: bool,
 ) -> Proposals:
-    """Proposals for the next stage, in the slots of ``regions``; empty boxes are left out.
+    """What becomes of a stage's regions, in the same slots; empty boxes are no longer valid.
 
     Args:
         regions: what the stage looked at.
@@ -208,15 +201,11 @@ def _refined(
         box_offsets: (K, k * 4) its answer.
         image_sizes: (N, 2).
         box_coder: of the stage.
-        with_given: whether what became of the ground truth's own boxes goes on; it does not where
-            they are proposed anew.
     """
     of_slots = regions.boxes.new_zeros(regions.valid.numel(), 4)
     of_slots = of_slots.index_copy(0, rows.positions, box_offsets[:, -4:].to(of_slots))
     boxes = refine_boxes(of_slots, regions.boxes, image_sizes, box_coder)
     valid = regions.valid & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
-    if not with_given:
-        valid = valid & ~regions.given
     return Proposals(boxes, valid.to(boxes.dtype), valid)
 
 
@@ -251,15 +240,17 @@ def build_cascade_roi_heads(cfg: CfgNode, in_channels: int) -> CascadeROIHeads:
     }
     # Without a new draw, a later stage takes all the regions there are.
     later = drawing if dialect.resample_stages else drawing | {"positive_fraction": 1.0}
+    samplers = [RegionSampler(Matcher(keys.IOUS[0], keys.IOUS[0]), **drawing)]
+    samplers += [
+        RegionSampler(Matcher(iou, iou), **later, proposes_objects=dialect.resample_stages)
+        for iou in keys.IOUS[1:]
+    ]
     box = CascadeBoxHead(
         [
             build_roi_box_head(cfg, in_channels, offset_weights=weights)
             for weights in keys.BBOX_REG_WEIGHTS
         ],
-        [
-            RegionSampler(Matcher(iou, iou), **later, proposes_objects=dialect.resample_stages)
-            for iou in keys.IOUS[1:]
-        ],
+        samplers,
         loss_weights=keys.LOSS_WEIGHTS,
         average_logits=dialect.average_logits,
         feature_gradient=keys.FEATURE_GRADIENT,
@@ -276,6 +267,6 @@ def build_cascade_roi_heads(cfg: CfgNode, in_channels: int) -> CascadeROIHeads:
         box,
         mask,
         keypoint,
-        sampler=RegionSampler(Matcher(keys.IOUS[0], keys.IOUS[0]), **drawing),
+        sampler=samplers[0],
         num_classes=cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES,
     )

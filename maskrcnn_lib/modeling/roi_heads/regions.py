@@ -32,7 +32,8 @@ class Regions(NamedTuple):
         labels: (N, S) int64, 0 is background.
         matched: (N, S) int64, which object of the image; 0 where none.
         valid: (N, S) bool, which slots are used; they come first.
-        given: (N, S) bool, whether the region is the box of an object itself, not a proposal.
+        candidates: (N, S) int64, which candidate the region is: the proposals come first, then the
+            boxes of the objects themselves; any in unused slots.
         most_positive: no image has more positives than this.
     """
 
@@ -40,7 +41,7 @@ class Regions(NamedTuple):
     labels: Tensor
     matched: Tensor
     valid: Tensor
-    given: Tensor
+    candidates: Tensor
     most_positive: int
 
 
@@ -114,7 +115,7 @@ class RegionSampler:
             labels,
             matched,
             sample.valid,
-            sample.indices >= proposal_count,
+            sample.indices,
             min(int(self.batch_size * self.positive_fraction), labels.shape[1]),
         )
 
