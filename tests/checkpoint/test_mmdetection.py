@@ -250,12 +250,12 @@ def test_background_is_last_since_version_2():
 @pytest.mark.parametrize(("prefix", "background"), [("roi_head.", 0), ("", 1)])
 def test_a_stage_of_a_cascade_is_ordered_as_a_head_of_its_own(prefix, background):
     stored = {
-        f"{prefix}bbox_head.2.fc_cls.bias": torch.arange(4.0),
-        f"{prefix}bbox_head.2.fc_reg.bias": torch.arange(4.0),
-        f"{prefix}mask_head.2.conv_logits.bias": torch.arange(3.0 + background),
+        f"{prefix}bbox_head.0.fc_cls.bias": torch.arange(4.0),
+        f"{prefix}bbox_head.0.fc_reg.bias": torch.arange(4.0),
+        f"{prefix}mask_head.0.conv_logits.bias": torch.arange(3.0 + background),
     }
     native = mmdetection.convert(stored).tensors
-    box, mask = "roi_heads.box.stages.2.predictor.", "roi_heads.mask.stages.2.predictor."
+    box, mask = "roi_heads.box.stages.0.predictor.", "roi_heads.mask.stages.0.predictor."
     classes = [0, 1, 2, 3] if background else [3, 0, 1, 2]
     assert native[f"{box}cls_score.bias"].tolist() == classes
     # One regressor for all classes, which is the second of ours.
