@@ -111,6 +111,7 @@ def test_exported_file_gives_torchvision_the_detections_of_ours(tmp_path):
     torch.manual_seed(3)
     config = get_cfg("torchvision/maskrcnn_resnet50_fpn", ["MODEL.DEVICE", "cpu"])
     config.merge_from_list(["INPUT.MIN_SIZE_TEST", 160, "INPUT.MAX_SIZE_TEST", 200])
+    config.merge_from_list(["MODEL.RPN.FPN_POST_NMS_TOP_N_TEST", 50])
     model = build_detection_model(config)
     with torch.no_grad():
         model.roi_heads.box.predictor.cls_score.weight.mul_(10)  # scores that differ
@@ -118,7 +119,11 @@ def test_exported_file_gives_torchvision_the_detections_of_ours(tmp_path):
     save_weights(model, tmp_path / "ours.pth", config=config.dump())
     convert_weights(tmp_path / "ours.pth", tmp_path / "theirs.pth", to="torchvision")
     theirs = maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, min_size=160, max_size=200
+        weights=None,
+        weights_backbone=None,
+        min_size=160,
+        max_size=200,
+        rpn_post_nms_top_n_test=50,
     ).eval()
     theirs.load_state_dict(torch.load(tmp_path / "theirs.pth", weights_only=True), strict=True)
     image = torch.randint(0, 256, (150, 190, 3), dtype=torch.uint8)
