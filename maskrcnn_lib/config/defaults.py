@@ -120,6 +120,7 @@ _C.MODEL.ROI_HEADS.BG_IOU_THRESHOLD = 0.5  # proposals below this IoU are backgr
 _C.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale of dx, dy, dw, dh
 _C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512  # proposals sampled per image for the loss
 _C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # largest share of positives among them
+_C.MODEL.ROI_HEADS.HARDEST_REGIONS = False  # those of the highest loss, not random ones (OHEM)
 _C.MODEL.ROI_HEADS.SCORE_THRESH = 0.05  # detections below this score are dropped
 _C.MODEL.ROI_HEADS.NMS = 0.5  # IoU above which the lower detection of the same class is dropped
 _C.MODEL.ROI_HEADS.DETECTIONS_PER_IMG = 100  # most detections per image; 0 or less for all

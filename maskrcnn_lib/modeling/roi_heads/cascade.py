@@ -7,6 +7,7 @@ inference; ``Dialect.resample_stages`` and ``Dialect.average_logits`` tell which
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,8 @@ class CascadeBoxHead(nn.Module):
         seen: list[Regions] = []
         losses: dict[str, LossSum] = {}
         for number, (stage, sampler) in enumerate(zip(self.stages, self.samplers, strict=True)):
-            regions = sampler(proposals, targets)
+            difficulty = partial(stage.difficulty, features)
+            regions = sampler(proposals, targets, difficulty=difficulty)
             seen.append(regions)
             rows = all_rows(regions)
             class_logits, box_offsets = stage.predictor(
@@ -237,9 +239,11 @@ def build_cascade_roi_heads(cfg: CfgNode, in_channels: int) -> CascadeROIHeads:
     drawing = {
         "batch_size": common.BATCH_SIZE_PER_IMAGE,
         "positive_fraction": common.POSITIVE_FRACTION,
+        "hardest": common.HARDEST_REGIONS,
     }
     # Without a new draw, a later stage takes all the regions there are.
-    later = drawing if dialect.resample_stages else drawing | {"positive_fraction": 1.0}
+    all_of_them = drawing | {"positive_fraction": 1.0, "hardest": False}
+    later = drawing if dialect.resample_stages else all_of_them
     samplers = [RegionSampler(Matcher(keys.IOUS[0], keys.IOUS[0]), **drawing)]
     samplers += [
         RegionSampler(Matcher(iou, iou), **later, proposes_objects=dialect.resample_stages)

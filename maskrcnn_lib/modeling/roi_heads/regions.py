@@ -1,6 +1,7 @@
 """The proposals that the heads learn from: matched with the ground truth and sampled."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -72,21 +73,36 @@ class RegionSampler:
         batch_size: regions per image.
         positive_fraction: largest share of regions with an object among them.
         proposes_objects: whether the ground truth is proposed as well.
+        hardest: whether the regions with the highest loss are taken instead of random ones
+            (Shrivastava et al. 2016, arXiv:1604.03540), of each kind, as in mmdetection.
     """
 
     matcher: Matcher
     batch_size: int = 512
     positive_fraction: float = 0.25
     proposes_objects: bool = True
+    hardest: bool = False
 
     @torch.no_grad()
-    def __call__(self, proposals: Proposals, targets: Targets) -> Regions:
+    def __call__(
+        self,
+        proposals: Proposals,
+        targets: Targets,
+        *,
+        difficulty: Callable[[Regions], Tensor] | None = None,
+    ) -> Regions:
         """Returns a sample of the proposals and, where it is proposed as well, the ground truth.
 
         Args:
             proposals: regions of N images.
             targets: ground truth of the N images.
+            difficulty: losses (N, S) >= 0 of regions; only looked at for the hardest.
         """
+        if self.hardest:
+            count = proposals.valid.shape[1] + targets.valid.shape[1]
+            of_all = replace(self, batch_size=count, positive_fraction=1.0, hardest=False)
+            regions = of_all(proposals, targets)
+            return self._hardest(regions, difficulty(regions))
         boxes = torch.cat((proposals.boxes, targets.boxes), dim=1)  # (N, R + G, 4)
         is_offered = targets.valid if self.proposes_objects else torch.zeros_like(targets.valid)
         valid = torch.cat((proposals.valid, is_offered), dim=1)
@@ -117,6 +133,26 @@ class RegionSampler:
             sample.valid,
             sample.indices,
             min(int(self.batch_size * self.positive_fraction), labels.shape[1]),
+        )
+
+    def _hardest(self, regions: Regions, losses: Tensor) -> Regions:
+        """The regions with the highest losses (N, S), positives up to their share."""
+        kinds = torch.where(regions.labels > 0, POSITIVE, NEGATIVE)
+        sample = sample_balanced(
+            kinds.masked_fill(~regions.valid, IGNORED),
+            # The bits of floating-point numbers >= 0 have the order of the numbers.
+            losses.float().view(torch.int32).long(),
+            batch_size=self.batch_size,
+            positive_fraction=self.positive_fraction,
+        )
+        indices = sample.indices
+        return Regions(
+            regions.boxes.gather(1, indices[:, :, None].expand(-1, -1, 4)),
+            regions.labels.gather(1, indices).masked_fill(~sample.positive, 0),
+            regions.matched.gather(1, indices).masked_fill(~sample.positive, 0),
+            sample.valid,
+            regions.candidates.gather(1, indices),
+            min(int(self.batch_size * self.positive_fraction), indices.shape[1]),
         )
 
 

@@ -1,6 +1,7 @@
 """All heads that work on regions, as one module."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,8 @@ class CombinedROIHeads(nn.Module):
             targets: ground truth of the N images.
             image_sizes: per image, height and width without padding; only a cascade needs them.
         """
-        regions = self.sampler(proposals, targets)
+        difficulty = partial(self.box.difficulty, features)
+        regions = self.sampler(proposals, targets, difficulty=difficulty)
         rows = all_rows(regions)
         x, losses = self.box.learn(features, rows, targets)
         learners = [head for head in (self.mask, self.keypoint) if head is not None]
@@ -120,6 +122,7 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
         Matcher(settings.FG_IOU_THRESHOLD, settings.BG_IOU_THRESHOLD),
         batch_size=settings.BATCH_SIZE_PER_IMAGE,
         positive_fraction=settings.POSITIVE_FRACTION,
+        hardest=settings.HARDEST_REGIONS,
     )
     return CombinedROIHeads(
         box, mask, keypoint, sampler=sampler, num_classes=cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES

@@ -48,6 +48,7 @@ def test_all_losses_fall_on_two_images(make_tiny_model, toy_batch):
     [
         ("e2e_mask_rcnn_R_50_FPN_1x", {}),
         ("e2e_mask_rcnn_R_50_FPN_1x", {"MODEL__CLS_AGNOSTIC_BBOX_REG": True}),
+        ("e2e_mask_rcnn_R_50_FPN_1x", {"MODEL__ROI_HEADS__HARDEST_REGIONS": True}),
         ("e2e_mask_rcnn_R_50_FPN_1x", {"MODEL__RPN__FPN_POST_NMS_PER_BATCH": True}),
         ("e2e_faster_rcnn_R_50_FPN_1x", {}),
         ("e2e_mask_rcnn_R_50_C4_1x", {"MODEL__RESNETS__BACKBONE_OUT_CHANNELS": 64}),

@@ -12,6 +12,7 @@ from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.box_head import inference
 from maskrcnn_lib.modeling.roi_heads.box_head.box_head import build_roi_box_head
 from maskrcnn_lib.modeling.roi_heads.box_head.inference import select_detections
+from maskrcnn_lib.modeling.roi_heads.regions import Regions
 
 NUM_CLASSES = 6
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
@@ -158,6 +159,22 @@ def test_every_head_classifies_and_refines_each_region(name, in_channels, featur
     assert x.shape == (2 * count, *features_shape)
     assert logits.shape == (2 * count, num_classes)
     assert offsets.shape == (2 * count, 4 * num_classes)
+
+
+def test_difficulty_is_the_cross_entropy_of_each_used_slot():
+    overrides = ["MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", 8]
+    head = build_roi_box_head(get_cfg("e2e_faster_rcnn_R_50_FPN_1x", overrides), 4)
+    features = [torch.randn(2, 4, 96 // stride, 96 // stride) for stride in (4, 8, 16, 32)]
+    boxes = torch.tensor([[5.0, 5, 60, 90], [20, 30, 60, 50]]).expand(2, 2, 4)
+    labels = torch.tensor([[7, 0], [3, 0]])
+    valid = torch.tensor([[True, True], [True, False]])
+    regions = Regions(boxes, labels, torch.zeros_like(labels), valid, torch.zeros_like(labels), 1)
+    logits, _ = head.predictor(head.feature_extractor(features, boxes_to_rois(boxes)))
+    probability = logits.softmax(dim=1).gather(1, labels.view(4, 1)).view(2, 2)
+    expected = torch.where(valid, -probability.log(), 0.0)
+    difficulty = head.difficulty(features, regions)
+    assert not difficulty.requires_grad
+    torch.testing.assert_close(difficulty, expected.detach())
 
 
 def test_class_agnostic_regression_has_two_regressors():

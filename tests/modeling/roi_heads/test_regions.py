@@ -68,6 +68,25 @@ def test_proposals_and_ground_truth_get_the_labels_of_their_objects():
     assert regions.labels[0].gt(0).tolist() == [True] * 5 + [False] * 3
 
 
+def test_the_hardest_regions_of_each_kind_are_taken():
+    proposals, targets = make_case()
+    sampler = RegionSampler(Matcher(0.5, 0.5), batch_size=4, positive_fraction=0.5, hardest=True)
+
+    def difficulty(regions):
+        """The loss of a region is its left edge, a tenth of it in the second image."""
+        return regions.boxes[..., 0] / torch.tensor([[1.0], [10.0]])
+
+    regions = sampler(proposals, targets, difficulty=difficulty)
+    # Of five positives the two from 60, of three negatives that from 55 and, next to it, from 10.
+    assert regions.boxes[0, :, 0].tolist() == [60, 60, 55, 10]
+    assert regions.labels[0].tolist() == [3, 3, 0, 0]
+    assert regions.matched[0].tolist() == [1, 1, 0, 0]
+    assert regions.most_positive == 2
+    assert regions.valid.tolist() == [[True] * 4, [True, True, False, False]]
+    assert regions.boxes[1, :2, 0].tolist() == [5, 0]
+    assert regions.labels[1].sum() == 0
+
+
 def test_an_image_without_objects_gives_background():
     regions = sample()
     assert regions.valid[1].tolist() == [True, True] + [False] * 6

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.losses import LossSum
+from maskrcnn_lib.modeling.losses import LossSum, at_least_float32
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.box_head import (
@@ -17,7 +19,7 @@ from maskrcnn_lib.modeling.roi_heads.box_head import (
 )
 from maskrcnn_lib.modeling.roi_heads.box_head.inference import SoftNMS, select_detections
 from maskrcnn_lib.modeling.roi_heads.box_head.loss import box_losses
-from maskrcnn_lib.modeling.roi_heads.regions import Rows
+from maskrcnn_lib.modeling.roi_heads.regions import Regions, Rows, all_rows
 from maskrcnn_lib.modeling.targets import Targets
 
 
@@ -102,6 +104,20 @@ class ROIBoxHead(nn.Module):
         """
         x = self.feature_extractor(features, rows.rois)
         return x, self.losses(*self.predictor(x), rows, targets)
+
+    @torch.no_grad()
+    def difficulty(self, features: Sequence[Tensor], regions: Regions) -> Tensor:
+        """The cross entropy (N, S) of each region; 0 in unused slots.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            regions: of the N images.
+        """
+        rows = all_rows(regions)
+        class_logits, _ = self.predictor(self.feature_extractor(features, rows.rois))
+        loss = F.cross_entropy(at_least_float32(class_logits), rows.labels, reduction="none")
+        slots = loss.new_zeros(regions.valid.numel())
+        return slots.index_copy(0, rows.positions, loss).view_as(regions.valid)
 
     def losses(
         self, class_logits: Tensor, box_offsets: Tensor, rows: Rows, targets: Targets
