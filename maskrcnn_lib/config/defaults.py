@@ -230,6 +230,7 @@ _C.SOLVER.BIAS_LR_FACTOR = 2.0  # learning rate of biases relative to BASE_LR
 _C.SOLVER.MOMENTUM = 0.9  # of SGD
 _C.SOLVER.WEIGHT_DECAY = 0.0005  # of all parameters but biases
 _C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of biases
+_C.SOLVER.WEIGHT_DECAY_NORM = -1.0  # of the weights of norms; below 0: WEIGHT_DECAY
 _C.SOLVER.GAMMA = 0.1  # factor on the learning rate at each step
 _C.SOLVER.STEPS = (30000,)  # iterations at which the learning rate falls
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # share of the learning rate at the first iteration

@@ -12,7 +12,8 @@ def make_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters of ``model`` that are not frozen.
 
     Parameters with "bias" in their name have ``BIAS_LR_FACTOR`` times the learning rate and decay
-    by ``WEIGHT_DECAY_BIAS``, as in maskrcnn-benchmark; parameters that are alike share a group.
+    by ``WEIGHT_DECAY_BIAS``, as in maskrcnn-benchmark; ``WEIGHT_DECAY_NORM`` is for the weights of
+    norms, which Detectron and detectron2 let be. Parameters that are alike share a group.
 
     Args:
         cfg: resolved configuration; its numbers are taken as they are, without scaling.
@@ -24,10 +25,14 @@ def make_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     if not trained:
         raise ValueError("the model has no parameter to train: all are frozen")
-    weights = [value for name, value in trained if "bias" not in name]
+    decay_of_norms = solver.WEIGHT_DECAY_NORM
+    of_norms = _norm_parameters(model) if decay_of_norms >= 0 else set()
+    norm_weights = [value for name, value in trained if name in of_norms and "bias" not in name]
+    weights = [value for name, value in trained if name not in of_norms and "bias" not in name]
     biases = [value for name, value in trained if "bias" in name]
     groups = [
         {"params": weights, "lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
+        {"params": norm_weights, "lr": solver.BASE_LR, "weight_decay": decay_of_norms},
         {
             "params": biases,
             "lr": solver.BASE_LR * solver.BIAS_LR_FACTOR,
@@ -41,6 +46,17 @@ def make_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     if solver.OPTIMIZER == "ADAMW":
         return torch.optim.AdamW(groups, lr=solver.BASE_LR, fused=fused)
     raise ValueError(f"SOLVER.OPTIMIZER {solver.OPTIMIZER!r} is unknown; use 'SGD' or 'ADAMW'")
+
+
+def _norm_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters of batch and group norms."""
+    norms = nn.BatchNorm2d | nn.SyncBatchNorm | nn.GroupNorm
+    return {
+        f"{home}.{name}" if home else name
+        for home, module in model.named_modules()
+        if isinstance(module, norms)
+        for name, _ in module.named_parameters(recurse=False)
+    }
 
 
 def make_lr_scheduler(cfg: Any, optimizer: torch.optim.Optimizer) -> WarmupLR:

@@ -92,6 +92,7 @@ def test_group_norm_resolves_to_its_published_values(depth, name):
         "MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR": "FPNXconv1fcFeatureExtractor",
         "MODEL.ROI_BOX_HEAD.USE_GN": True,
         "MODEL.ROI_MASK_HEAD.USE_GN": True,
+        "SOLVER.WEIGHT_DECAY_NORM": 0,
         **_SIXTEEN["2x" if "2x" in name else "3x"],
     }
     if name.startswith("scratch"):

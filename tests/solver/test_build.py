@@ -32,6 +32,24 @@ def test_biases_learn_twice_as_fast_and_do_not_decay():
     assert isinstance(optimizer, torch.optim.SGD)
 
 
+def test_weights_of_norms_can_be_left_alone():
+    keys = ["SOLVER.WEIGHT_DECAY", 1e-4, "SOLVER.WEIGHT_DECAY_NORM", 0.0]
+    model = nn.Sequential(_model(), nn.GroupNorm(2, 2))
+    decays = {
+        id(value): group["weight_decay"]
+        for group in make_optimizer(get_cfg(None, keys), model).param_groups
+        for value in group["params"]
+    }
+    assert decays == {
+        id(model[0][1].weight): 0.0,
+        id(model[0][1].bias): 0.0,
+        id(model[0][2].weight): 1e-4,
+        id(model[0][2].bias): 0.0,
+        id(model[1].weight): 0.0,
+        id(model[1].bias): 0.0,
+    }
+
+
 def test_one_step_equals_the_formula_of_momentum_and_decay():
     cfg = get_cfg(None, ["SOLVER.BASE_LR", 0.1, "SOLVER.WEIGHT_DECAY", 0.01])
     layer = nn.Linear(3, 1, bias=False)
