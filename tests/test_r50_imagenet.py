@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import linear
 
 from maskrcnn_lib.checkpoint import load_weights
-from maskrcnn_lib.checkpoint.safe_pickle import load_pickle
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling.backbone import build_backbone
+from maskrcnn_lib.utils.safe_pickle import load_pickle
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967
 SHORT_SIDE, CROP = 256, 224

@@ -10,8 +10,8 @@ import torch
 
 from maskrcnn_lib.checkpoint.compact import expand
 from maskrcnn_lib.checkpoint.mmengine_files import stand_ins
-from maskrcnn_lib.checkpoint.safe_pickle import load_pickle
 from maskrcnn_lib.checkpoint.safetensors import is_safetensors, read_safetensors
+from maskrcnn_lib.utils.safe_pickle import load_pickle
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"

@@ -65,6 +65,8 @@ _AT_LEAST_ONE = (
     "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
 )
 _NOT_NEGATIVE = (
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
     "INPUT.MAX_SIZE_TRAIN",
     "INPUT.MAX_SIZE_TEST",
     "DATALOADER.NUM_WORKERS",
@@ -97,6 +99,7 @@ def validate(cfg: CfgNode) -> None:
         *_check_heads(cfg),
         *(_check_cascade(cfg) if is_cascade(cfg) else ()),
         *_check_schedule(cfg),
+        *_check_proposals(cfg),
     ]
     if problems:
         raise ValueError("config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
@@ -246,6 +249,22 @@ def _check_cascade(cfg: CfgNode) -> Iterator[str]:
             yield (
                 f"MODEL.{head}.SHARE_BOX_FEATURE_EXTRACTOR must be False in a cascade, which has a "
                 "feature extractor for each stage"
+            )
+
+
+def _check_proposals(cfg: CfgNode) -> Iterator[str]:
+    if not cfg.MODEL.LOAD_PROPOSALS:
+        return
+    if cfg.MODEL.RPN_ONLY or is_one_stage(cfg):
+        yield "MODEL.LOAD_PROPOSALS is for models with RoI heads: set it or MODEL.RPN_ONLY False"
+    if cfg.INPUT.COPY_PASTE.PROB > 0:
+        yield "INPUT.COPY_PASTE mixes images and cannot follow MODEL.LOAD_PROPOSALS: set PROB to 0"
+    for phase in ("TRAIN", "TEST"):
+        files, names = cfg.DATASETS[f"PROPOSAL_FILES_{phase}"], cfg.DATASETS[phase]
+        if files and len(files) != len(names):
+            yield (
+                f"DATASETS.PROPOSAL_FILES_{phase} needs one file for each of the {len(names)} data "
+                f"sets of DATASETS.{phase}, but has {len(files)}"
             )
 
 

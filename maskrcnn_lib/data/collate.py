@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """What the loader yields.
 
     Attributes:
-        images: padded to one size.
+        images: padded to one size; with the proposals of the targets where they have any.
         targets: the objects of each image, in its pixels.
         indices: of the images in the data set.
         seeds: (N,) int64, of whatever the model draws at random for each image.
@@ -62,8 +62,12 @@ class BatchCollator:
         self.size_divisible = size_divisible
 
     def __call__(self, samples: Sequence[TransformedSample]) -> Batch:
+        images = to_image_list([sample.image for sample in samples], self.size_divisible)
+        given = [sample.target.proposals for sample in samples]
+        if all(regions is not None for regions in given):
+            images.proposals = given
         return Batch(
-            to_image_list([sample.image for sample in samples], self.size_divisible),
+            images,
             [sample.target for sample in samples],
             [sample.index for sample in samples],
             torch.tensor([sample.seed for sample in samples], dtype=torch.int64),

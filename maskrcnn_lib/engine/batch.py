@@ -43,14 +43,12 @@ def split(batch: Sequence[Any], parts: int, device: torch.device) -> Iterator[Pa
     size = -(-len(images) // parts)
     for start in range(0, len(images), size):
         chosen = slice(start, min(start + size, len(images)))
-        pixels = images.tensors[chosen].to(
-            device, memory_format=torch.channels_last, non_blocking=True
-        )
+        part = images.part(chosen).to(device, memory_format=torch.channels_last, non_blocking=True)
         yield Part(
-            ImageList(pixels, images.image_sizes[chosen]),
+            part,
             list(targets[chosen]),
             None if seeds is None else seeds[chosen],
-            len(pixels) / len(images),
+            len(part) / len(images),
         )
 
 

@@ -168,11 +168,15 @@ class Detector:
         return self.dialect.paste_rule
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[np.ndarray]) -> list[BoxList]:
+    def __call__(
+        self, images: Sequence[np.ndarray], proposals: Sequence[BoxList] | None = None
+    ) -> list[BoxList]:
         """Runs the model on one batch.
 
         Args:
             images: (H, W, 3) uint8 RGB arrays, of any sizes.
+            proposals: per image the regions to look at, in its pixels and with field
+                ``objectness``; for models with ``MODEL.LOAD_PROPOSALS``.
 
         Returns:
             Per image a BoxList on the CPU in pixels of that image, by descending score, with
@@ -182,6 +186,9 @@ class Detector:
         if not images:
             return []
         batch = to_image_list([self.transform(image) for image in images], self.size_divisible)
+        if proposals is not None:
+            sizes = [(width, height) for height, width in batch.image_sizes]
+            batch.proposals = [p.resize(s) for p, s in zip(proposals, sizes, strict=True)]
         batch.tensors = batch.tensors.to(self.device, memory_format=torch.channels_last)
         with self._autocast():
             outputs = self.model(batch)

@@ -5,8 +5,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from maskrcnn_lib.structures.image_list import ImageList
-
 Given = TypeVar("Given")
 Sent = TypeVar("Sent")
 Received = TypeVar("Received")
@@ -32,7 +30,7 @@ def prefetched(batches: Iterable[Sequence[Any]], device: torch.device) -> Iterat
                 device, memory_format=torch.channels_last, non_blocking=True
             )
             sent = stream.record_event()
-        return (ImageList(images, batch[0].image_sizes), *batch[1:]), sent
+        return (batch[0].with_tensors(images), *batch[1:]), sent
 
     def receive(item: tuple[Sequence[Any], torch.cuda.Event]) -> Sequence[Any]:
         batch, sent = item

@@ -141,7 +141,8 @@ def run_on_dataset(
     They do not depend on the number of ranks where ``batch_size`` is 1.
 
     Args:
-        dataset: any data set; its images are read by ``read_image(index)`` where it has that.
+        dataset: any data set; its images are read by ``read_image(index)`` where it has that, and
+            its ``proposals(index)`` go to the detector where it has any.
         category_ids: the data set's category id per label of the model, -1 for none; not looked
             at for a model that only proposes.
         batch_size: images per forward pass. Padding to a common size can change results slightly,
@@ -156,6 +157,7 @@ def run_on_dataset(
     """
     from tqdm import tqdm
 
+    has_proposals = hasattr(dataset, "proposals")
     results: dict[int, ImageResults] = {}
     seconds = {"reading": 0.0, "model": 0.0, "results": 0.0}
     mine = range(get_rank(), len(dataset), get_world_size())
@@ -164,7 +166,8 @@ def run_on_dataset(
         started = time.perf_counter()
         for indices, images in _read(dataset, mine, batch_size):
             read = time.perf_counter()
-            outputs = detector(images)
+            given = [dataset.proposals(i) for i in indices] if has_proposals else None
+            outputs = detector(images, given) if given else detector(images)
             detected = time.perf_counter()
             for index, output in zip(indices, outputs, strict=True):
                 results[index] = image_results(

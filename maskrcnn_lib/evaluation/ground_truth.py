@@ -65,6 +65,7 @@ def _target(dataset: Any, index: int) -> BoxList:
 
 def _has_content(dataset: Any) -> bool:
     """Whether a data set has ``content``, without making it: that reads all annotations."""
+    dataset = getattr(dataset, "dataset", dataset)  # inside of what gives it proposals
     return getattr_static(dataset, "content", None) is not None
 
 

@@ -41,6 +41,8 @@ class BoxList(FieldsMixin):
         size: (width, height) of the image.
         mode: ``"xyxy"``: x1, y1, x2, y2; ``"xywh"``: x1, y1, width, height.
         extra_fields: field name -> data, one entry per box.
+        proposals: regions of the image that were proposed beforehand, None where there are none.
+            They follow geometric operations and stay as they are when boxes are selected.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class BoxList(FieldsMixin):
         self.size: Size = check_size(image_size, name="image_size")
         self.mode: Mode = mode
         self.extra_fields: dict[str, Any] = {}
+        self.proposals: BoxList | None = None
 
     def __len__(self) -> int:
         return self.bbox.shape[0]
@@ -87,6 +90,16 @@ class BoxList(FieldsMixin):
         """A BoxList of the same mode with other boxes and fields."""
         result = BoxList(bbox, size or self.size, self.mode)
         result.extra_fields = fields
+        result.proposals = self.proposals
+        return result
+
+    def _moved(
+        self, bbox: Tensor, method: str, argument: Any, *, size: Sequence[float] | None = None
+    ) -> "BoxList":
+        """A BoxList with other boxes, and with what follows the geometric ``method``."""
+        result = self._derive(bbox, self._fields_through(method, argument), size=size)
+        if self.proposals is not None:
+            result.proposals = getattr(self.proposals, method)(argument)
         return result
 
     def _corners(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -113,6 +126,7 @@ class BoxList(FieldsMixin):
             x2, y2 = x2 - x1, y2 - y1
         result = BoxList(torch.stack((x1, y1, x2, y2), dim=1), self.size, mode)
         result.extra_fields = dict(self.extra_fields)
+        result.proposals = self.proposals
         return result
 
     def resize(self, size: Sequence[float]) -> "BoxList":
@@ -120,7 +134,7 @@ class BoxList(FieldsMixin):
         size = check_size(size)
         x, y = scale_factors(self.size, size)
         factors = torch.tensor((x, y, x, y), dtype=torch.float32, device=self.bbox.device)
-        return self._derive(self.bbox * factors, self._fields_through("resize", size), size=size)
+        return self._moved(self.bbox * factors, "resize", size, size=size)
 
     def transpose(self, method: int) -> "BoxList":
         """The boxes in the mirrored image.
@@ -139,7 +153,7 @@ class BoxList(FieldsMixin):
         else:
             y1, y2 = height - y2, height - y1
         boxes = self._from_corners(x1, y1, x2, y2)
-        return self._derive(boxes, self._fields_through("transpose", method))
+        return self._moved(boxes, "transpose", method)
 
     def crop(self, box: Sequence[float] | Tensor) -> "BoxList":
         """The boxes in the part of the image inside a window, clipped to it.
@@ -162,8 +176,7 @@ class BoxList(FieldsMixin):
             (x2 - left).clamp(0, width),
             (y2 - top).clamp(0, height),
         )
-        fields = self._fields_through("crop", (left, top, right, bottom))
-        return self._derive(boxes, fields, size=(width, height))
+        return self._moved(boxes, "crop", (left, top, right, bottom), size=(width, height))
 
     def clip_to_image(self, *, remove_empty: bool = True) -> "BoxList":
         """A new BoxList with the boxes clipped to the image.

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskrcnn_lib.structures.bounding_box import BoxList
+
 
 class ImageList:
     """A batch of images, each at the top left of its slot and padded right and below.
@@ -14,13 +16,22 @@ class ImageList:
     Attributes:
         tensors: (N, C, H, W) batch.
         image_sizes: (height, width) of each image without padding.
+        proposals: regions to look at in each image, in its pixels and with field ``objectness``;
+            they stay on the CPU. None for models that propose regions themselves.
     """
 
-    def __init__(self, tensors: Tensor, image_sizes: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        tensors: Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        proposals: Sequence[BoxList] | None = None,
+    ) -> None:
         """Takes the batch as it is.
 
         Raises:
-            ValueError: not a 4-D batch, not one size per image, or a size beyond the batch's.
+            ValueError: not a 4-D batch, not one size per image, a size beyond the batch's, or not
+                one list of proposals per image.
         """
         if tensors.dim() != 4:
             raise ValueError(f"tensors must be (N, C, H, W), got {tuple(tensors.shape)}")
@@ -35,6 +46,9 @@ class ImageList:
                 )
         self.tensors = tensors
         self.image_sizes = sizes
+        if proposals is not None and len(proposals) != len(sizes):
+            raise ValueError(f"proposals of {len(proposals)} images for a batch of {len(sizes)}")
+        self.proposals = None if proposals is None else list(proposals)
 
     def __len__(self) -> int:
         return len(self.image_sizes)
@@ -44,11 +58,20 @@ class ImageList:
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
         """The batch on another device or in another dtype; arguments as for ``Tensor.to``."""
-        return ImageList(self.tensors.to(*args, **kwargs), self.image_sizes)
+        return self.with_tensors(self.tensors.to(*args, **kwargs))
+
+    def with_tensors(self, tensors: Tensor) -> "ImageList":
+        """The same images with other pixels."""
+        return ImageList(tensors, self.image_sizes, proposals=self.proposals)
+
+    def part(self, chosen: slice) -> "ImageList":
+        """Some of the images."""
+        given = None if self.proposals is None else self.proposals[chosen]
+        return ImageList(self.tensors[chosen], self.image_sizes[chosen], proposals=given)
 
     def pin_memory(self) -> "ImageList":
         """The batch in page-locked memory, from where it travels to the GPU without waiting."""
-        return ImageList(self.tensors.pin_memory(), self.image_sizes)
+        return self.with_tensors(self.tensors.pin_memory())
 
 
 def _round_up(size: int, divisor: int) -> int:
@@ -73,7 +96,8 @@ def to_image_list(
         TypeError: something else than images.
     """
     if isinstance(tensors, ImageList):
-        return _pad_batch(tensors.tensors, tensors.image_sizes, size_divisible)
+        padded = _pad_batch(tensors.tensors, tensors.image_sizes, size_divisible)
+        return tensors.with_tensors(padded.tensors)
     if isinstance(tensors, Tensor):
         if tensors.dim() not in (3, 4):
             raise ValueError(f"expected (C, H, W) or (N, C, H, W), got {tuple(tensors.shape)}")

@@ -30,6 +30,9 @@ COMMANDS = {
     "predict": Command("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
     "test": Command("maskrcnn_lib.tools.test_net", "evaluate a model on a data set"),
     "train": Command("maskrcnn_lib.tools.train_net", "train a model"),
+    "proposals": Command(
+        "maskrcnn_lib.tools.proposals", "write a model's proposals, for Fast R-CNN"
+    ),
     "check-dataset": Command("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
     "convert": Command(
         "maskrcnn_lib.tools.convert", "bring annotations into COCO's format", takes_keys=False

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskrcnn_lib.checkpoint.files import read_checkpoint
-from maskrcnn_lib.checkpoint.safe_pickle import RefusedPickleError, load_pickle
+from maskrcnn_lib.utils.safe_pickle import RefusedPickleError, load_pickle
 
 VALUES = {
     "float": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

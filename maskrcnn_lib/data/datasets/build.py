@@ -11,6 +11,8 @@ from maskrcnn_lib.data.datasets.cityscapes import CityScapesDataset
 from maskrcnn_lib.data.datasets.coco import COCODataset
 from maskrcnn_lib.data.datasets.concat import ConcatDataset
 from maskrcnn_lib.data.datasets.voc import PascalVOCDataset
+from maskrcnn_lib.data.datasets.with_proposals import DatasetWithProposals
+from maskrcnn_lib.data.proposals import read_proposals
 
 _FACTORIES = {
     "COCODataset": COCODataset,
@@ -26,7 +28,8 @@ def build_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> Any:
 
     For training, images without objects are left out unless ``DATALOADER.KEEP_EMPTY``, objects
     without a mask are left out where the model predicts masks, and Pascal VOC's difficult objects
-    are left out. Otherwise everything is kept.
+    are left out. Otherwise everything is kept. With ``MODEL.LOAD_PROPOSALS``, targets carry the
+    proposals of the file that stands at the data set's place in ``DATASETS.PROPOSAL_FILES_*``.
 
     Args:
         cfg: reads PATHS_CATALOG, DATALOADER.KEEP_EMPTY, MODEL.MASK_ON and MODEL.KEYPOINT_ON.
@@ -50,7 +53,20 @@ def build_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> Any:
         known = inspect.signature(factory).parameters
         chosen = {key: v for key, v in _choices(cfg, is_train=is_train).items() if key in known}
         args = {**chosen, **args}
-    return factory(**args)
+    dataset = factory(**args)
+    return _with_proposals(cfg, name, dataset, is_train) if cfg.MODEL.LOAD_PROPOSALS else dataset
+
+
+def _with_proposals(cfg: CfgNode, name: str, dataset: Any, is_train: bool) -> Any:
+    phase, settings = "TRAIN" if is_train else "TEST", cfg.DATASETS
+    files = dict(zip(settings[phase], settings[f"PROPOSAL_FILES_{phase}"], strict=False))
+    if name not in files:
+        raise ValueError(
+            f"MODEL.LOAD_PROPOSALS: DATASETS.PROPOSAL_FILES_{phase} names no file for {name}"
+        )
+    limit = settings[f"PRECOMPUTED_PROPOSAL_TOPK_{phase}"]
+    proposals = read_proposals(files[name], limit=limit)
+    return DatasetWithProposals(dataset, proposals, source=files[name])
 
 
 def _choices(cfg: CfgNode, *, is_train: bool) -> dict[str, Any]:

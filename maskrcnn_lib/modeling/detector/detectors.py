@@ -8,6 +8,7 @@ from maskrcnn_lib.modeling.backbone import build_backbone
 from maskrcnn_lib.modeling.dense.retinanet import build_retinanet
 from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_lib.modeling.detector.one_stage import OneStageDetector
+from maskrcnn_lib.modeling.given_proposals import GivenProposals
 from maskrcnn_lib.modeling.registry import META_ARCHITECTURES
 from maskrcnn_lib.modeling.roi_heads.cascade import build_cascade_roi_heads
 from maskrcnn_lib.modeling.roi_heads.roi_heads import build_roi_heads
@@ -26,9 +27,9 @@ def build_detection_model(cfg: CfgNode) -> nn.Module:
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
 def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
-    """Faster, Mask and Cascade R-CNN, and the region proposal network alone."""
+    """Fast, Faster, Mask and Cascade R-CNN, and the region proposal network alone."""
     backbone = build_backbone(cfg)
-    rpn = build_rpn(cfg, backbone.out_channels)
+    rpn = GivenProposals() if cfg.MODEL.LOAD_PROPOSALS else build_rpn(cfg, backbone.out_channels)
     build_heads = build_cascade_roi_heads if is_cascade(cfg) else build_roi_heads
     roi_heads = None if cfg.MODEL.RPN_ONLY else build_heads(cfg, backbone.out_channels)
     return GeneralizedRCNN(
