@@ -11,7 +11,7 @@ from maskrcnn_lib.data.datasets import COCODataset
 from maskrcnn_lib.engine.inference import build_detector, inference
 from maskrcnn_lib.engine.measuring import measure_dataset
 
-IMAGES = 12
+IMAGES = 6
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import torch
 import maskrcnn_lib
 from maskrcnn_lib.modeling.losses import LossSum, mean_losses
 
-PART = Path(__file__).with_name("two_ranks.py")
+from . import two_ranks
+
 CHECKOUT = Path(maskrcnn_lib.__file__).parents[1]
 
 
@@ -39,28 +40,27 @@ def test_no_losses():
     assert mean_losses({}) == {}
 
 
-def run_ranks(world_size: int, directory: Path) -> list[dict[str, float]]:
-    """Starts one process per rank; what each says."""
+@pytest.fixture(scope="module")
+def one_and_two_ranks(tmp_path_factory):
+    """What one process says, and each of two; the one is this process."""
+    directory = tmp_path_factory.mktemp("ranks")
     processes = []
-    for rank in range(world_size):
-        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    for rank in range(2):
+        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-        rendezvous = directory / f"rendezvous_{world_size}"
-        command = [sys.executable, str(PART), str(rendezvous), str(directory)]
+        command = [
+            sys.executable,
+            two_ranks.__file__,
+            str(directory / "rendezvous"),
+            str(directory),
+        ]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+    with torch.random.fork_rng():
+        alone = two_ranks.learn_all()
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors.decode()[-3000:]
-    return [
-        json.loads((directory / f"{world_size}_{rank}.json").read_text())
-        for rank in range(world_size)
-    ]
-
-
-@pytest.fixture(scope="module")
-def one_and_two_ranks(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("ranks")
-    return run_ranks(1, directory)[0], run_ranks(2, directory)
+    return alone, [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 @pytest.mark.parametrize("case", ["objects", "an image without objects", "no objects"])

@@ -1,6 +1,7 @@
-"""One rank of a distributed run on the CPU: losses and gradients of four images, as JSON.
+"""Losses and gradients of four images, alone or shared by the ranks of a distributed run.
 
-Usage: two_ranks.py RENDEZVOUS_FILE OUTPUT_DIRECTORY, with RANK and WORLD_SIZE in the environment.
+As a script it is one rank on the CPU, which writes them as JSON. Usage:
+two_ranks.py RENDEZVOUS_FILE OUTPUT_DIRECTORY, with RANK and WORLD_SIZE in the environment.
 """
 
 import json
@@ -53,7 +54,8 @@ def learn(objects: tuple[int, ...], rank: int, world_size: int) -> dict[str, dic
     torch.manual_seed(0)
     overrides = [item for pair in SMALL.items() for item in pair]
     model = build_detection_model(get_cfg("e2e_mask_rcnn_R_50_FPN_1x", overrides)).train()
-    model = DistributedDataParallel(model)
+    if world_size > 1:
+        model = DistributedDataParallel(model)
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
     targets = [make_target(count, generator) for count in objects]
@@ -64,11 +66,16 @@ def learn(objects: tuple[int, ...], rank: int, world_size: int) -> dict[str, dic
     return {
         "losses": {name: value.item() for name, value in losses.items()},
         "gradients": {
-            name: value.grad.square().sum().item()
-            for name, value in model.module.named_parameters()
+            name.removeprefix("module."): value.grad.square().sum().item()
+            for name, value in model.named_parameters()
             if value.grad is not None
         },
     }
+
+
+def learn_all(rank: int = 0, world_size: int = 1) -> dict[str, dict[str, dict[str, float]]]:
+    """What ``learn`` returns, for each of OBJECTS."""
+    return {case: learn(objects, rank, world_size) for case, objects in OBJECTS.items()}
 
 
 def main(rendezvous: str, output: str) -> None:
@@ -76,8 +83,8 @@ def main(rendezvous: str, output: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
     )
-    results = {case: learn(objects, rank, world_size) for case, objects in OBJECTS.items()}
-    Path(output, f"{world_size}_{rank}.json").write_text(json.dumps(results))
+    results = learn_all(rank, world_size)
+    Path(output, f"{rank}.json").write_text(json.dumps(results))
     leave_together()
 
 
