@@ -155,6 +155,11 @@ _C.MODEL.ROI_BOX_CASCADE_HEAD.LOSS_WEIGHTS = (1.0, 0.5, 0.25)  # of each stage; 
 _C.MODEL.ROI_BOX_CASCADE_HEAD.FEATURE_GRADIENT = 1.0  # factor to the maps; detectron2: 1 / stages
 _C.MODEL.ROI_BOX_CASCADE_HEAD.MASK_PER_STAGE = True  # a mask head each; detectron2: one for all
 
+_C.MODEL.RFCN = CN()
+_C.MODEL.RFCN.PS_GRID_SIZE = 3  # bins of a region along each side, each with score maps of its own
+_C.MODEL.RFCN.ALIGN = False  # bins average bilinear samples instead of whole pixels
+_C.MODEL.RFCN.REDUCED_CHANNELS = 1024  # of a convolution in front of the score maps; 0: none
+
 _C.MODEL.ROI_MASK_HEAD = CN()
 _C.MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # registered name
 _C.MODEL.ROI_MASK_HEAD.PREDICTOR = "MaskRCNNC4Predictor"  # registered name

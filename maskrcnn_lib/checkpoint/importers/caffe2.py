@@ -28,7 +28,7 @@ from maskrcnn_lib.checkpoint.importers.base import (
 FORMAT = "caffe2"
 
 _MARKERS = ("res2_0_branch2a_w", "conv_rpn_w", "conv_rpn_fpn2_w")
-_DETECTION = ("conv_rpn", "rpn_", "cls_score_", "fpn_", "retnet_")
+_DETECTION = ("conv_rpn", "rpn_", "cls_score_", "conv_cls_", "fpn_", "retnet_")
 
 _PARAMETER = {
     **{"w": "weight", "b": "bias", "s": "weight", "gamma": "weight", "beta": "bias"},
@@ -44,6 +44,8 @@ _HEADS: tuple[tuple[str, str], ...] = (
     ("rpn_cls_logits(?:_fpn2)?", "rpn.head.cls_logits"),
     ("rpn_bbox_pred(?:_fpn2)?", "rpn.head.bbox_pred"),
     ("(fc[67])", r"roi_heads.box.feature_extractor.\1"),
+    ("(conv_cls|conv_bbox_pred)", r"roi_heads.box.feature_extractor.\1"),
+    ("conv_dim_reduce", "roi_heads.box.feature_extractor.reduce.0"),
     ("(cls_score|bbox_pred)", BOX_PREDICTOR + r"\1"),
     ("(conv5_mask|mask_fcn_logits)", r"roi_heads.mask.predictor.\1"),
     (r"(conv_fcn\d+)", r"roi_heads.keypoint.feature_extractor.\1"),
@@ -97,8 +99,9 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
 
 def _rules(tensors: Collection[str], *, body_only: bool) -> list[Rule]:
     body = "" if body_only else "backbone.body."
-    # Without a pyramid and without fc6 the last stage is the box head (C4).
-    head_is_res5 = not body_only and not any(name.startswith(("fpn_", "fc6_")) for name in tensors)
+    # Without a pyramid, fc6 and R-FCN's score maps the last stage is the box head (C4).
+    others = ("fpn_", "fc6_", "conv_cls_")
+    head_is_res5 = not body_only and not any(name.startswith(others) for name in tensors)
     last_stage = "roi_heads.box.feature_extractor.head." if head_is_res5 else body
 
     def block(match: re.Match[str], layer: str, parameter: str) -> str:

@@ -14,6 +14,7 @@ from maskrcnn_lib.modeling.losses import LossSum, at_least_float32
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.box_head import (
+    rfcn,  # noqa: F401
     roi_box_feature_extractors,  # noqa: F401
     roi_box_predictors,  # noqa: F401
 )

@@ -138,7 +138,7 @@ def _decode_pairs(
     count, per_image = boxes.shape[:2]
     regressors = box_offsets.shape[-1] // 4
     column = labels if regressors == num_classes else torch.full_like(labels, regressors - 1)
-    offsets = box_offsets.view(count, per_image * regressors, 4)
+    offsets = box_offsets.reshape(count, per_image * regressors, 4)
     index = (rows * regressors + column)[:, :, None].expand(-1, -1, 4)
     references = boxes.gather(1, rows[:, :, None].expand(-1, -1, 4))
     return box_coder.decode(offsets.gather(1, index), references)
