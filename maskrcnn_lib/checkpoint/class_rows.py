@@ -14,6 +14,7 @@ _ROWS = {
     "roi_heads.box.predictor.cls_score": 1,
     "roi_heads.box.predictor.bbox_pred": 4,
     "roi_heads.mask.predictor.mask_fcn_logits": 1,
+    "roi_heads.mask.iou_head.fc_mask_iou": 1,
 }
 # A one-stage detector has rows for each anchor, and in these one per class, without background.
 _DENSE_LOGITS = "rpn.head.cls_logits"

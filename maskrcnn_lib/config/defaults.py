@@ -18,6 +18,7 @@ _C.MODEL.COMPILE = False  # torch.compile the backbone in training; the first it
 _C.MODEL.RPN_ONLY = False  # stop after the proposals
 _C.MODEL.LOAD_PROPOSALS = False  # Fast R-CNN: regions come from DATASETS.PROPOSAL_FILES_*, no RPN
 _C.MODEL.MASK_ON = False  # predict a mask per detection
+_C.MODEL.MASKIOU_ON = False  # also predict how good each mask is (Mask Scoring R-CNN)
 _C.MODEL.KEYPOINT_ON = False  # predict keypoints per detection
 _C.MODEL.RETINANET_ON = False  # RetinaNet in place of the RPN; needs RPN_ONLY
 _C.MODEL.NORM = ""  # "frozen", "batch", "sync", "group"; "": STEM_FUNC decides, FBNetV3 has none

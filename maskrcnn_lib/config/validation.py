@@ -219,6 +219,8 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
                 f"MODEL.{key}.BBOX_REG_WEIGHTS needs the 4 values of dx, dy, dw, dh, but is "
                 f"{cfg.MODEL[key].BBOX_REG_WEIGHTS}"
             )
+    if cfg.MODEL.MASKIOU_ON and not cfg.MODEL.MASK_ON:
+        yield "MODEL.MASKIOU_ON rates masks, and needs MODEL.MASK_ON True"
     for head in _used_heads(cfg):
         scales = cfg.MODEL[head].POOLER_SCALES
         levels = len(cfg.MODEL.RPN.ANCHOR_STRIDE)
@@ -233,6 +235,8 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
 
 def _check_cascade(cfg: CfgNode) -> Iterator[str]:
     keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+    if cfg.MODEL.MASKIOU_ON:
+        yield "MODEL.MASKIOU_ON rates the masks of one head, and does not go with a cascade"
     for key in ("BBOX_REG_WEIGHTS", "LOSS_WEIGHTS"):
         if len(keys[key]) != len(keys.IOUS):
             yield (

@@ -124,7 +124,9 @@ def gather_results(
 def _only(kind: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """A result without what belongs to other kinds."""
     others = {key for other, (_, key) in _KINDS.items() if other != kind}
-    return {key: value for key, value in result.items() if key not in others}
+    kept = {key: value for key, value in result.items() if key not in others}
+    mask_score = kept.pop("mask_score", kept["score"])
+    return kept | {"score": mask_score} if kind == "segm" else kept
 
 
 def run_on_dataset(

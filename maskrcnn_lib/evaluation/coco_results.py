@@ -36,7 +36,8 @@ def coco_results(
 
     Returns:
         One dict per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height),
-        ``score`` and, with masks, ``segmentation`` (compressed RLE whose ``counts`` is a str);
+        ``score`` and, with masks, ``segmentation`` (compressed RLE whose ``counts`` is a str), and
+        ``mask_score`` where the field ``mask_scores`` says how good the masks are;
         with keypoints, ``keypoints`` (3 K numbers).
     """
     labels = detections.get_field("labels").tolist()
@@ -59,6 +60,11 @@ def coco_results(
         )
         for result, rle in zip(results, rles, strict=True):
             result["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+    if detections.has_field("mask_scores"):
+        for result, score in zip(
+            results, detections.get_field("mask_scores").tolist(), strict=True
+        ):
+            result["mask_score"] = score
     if detections.has_field("keypoints"):
         points = detections.get_field("keypoints")
         points = points.keypoints if isinstance(points, Keypoints) else points

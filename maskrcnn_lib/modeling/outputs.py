@@ -34,6 +34,7 @@ class Detections(NamedTuple):
         masks: (N, D, M, M) float32 probabilities inside the box, None without a mask head.
         keypoints: (N, D, P, 3) float32 x and y in pixels of the resized image, and the logit there;
             None without a keypoint head.
+        mask_scores: (N, D) float32, of the masks where they have scores of their own; else None.
     """
 
     boxes: Tensor
@@ -42,6 +43,7 @@ class Detections(NamedTuple):
     valid: Tensor
     masks: Tensor | None = None
     keypoints: Tensor | None = None
+    mask_scores: Tensor | None = None
 
 
 def host_may_wait(values: Tensor) -> bool:

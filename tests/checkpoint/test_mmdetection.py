@@ -30,6 +30,7 @@ TENSORS = {
     "retinanet": 354,
     "cascade": 364,
     "cascade-mask": 400,
+    "ms": 374,
 }
 
 
@@ -84,6 +85,12 @@ def _mask(head, background):
     return layers
 
 
+def _mask_scoring(head, background):
+    layers = {f"{head}convs.{i}": (256, 257 if i == 0 else 256, 3, 3) for i in range(4)}
+    layers |= {f"{head}fcs.0": (1024, 256 * 49), f"{head}fcs.1": (1024, 1024)}
+    return layers | {f"{head}fc_mask_iou": (80 + background, 1024)}
+
+
 def _cascade(prefix, background, *, with_masks):
     layers = {}
     for stage in range(3):
@@ -121,8 +128,10 @@ def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
         layers = _rpn(2048, 15) if kind == "dc5" else _fpn(1) | _rpn(256, 3)
         layers |= _box(1024, prefix, background=background)
         layers |= _shared_fcs(f"{prefix}bbox_head.", channels)
-    if kind == "mask":
+    if kind in ("mask", "ms"):
         layers |= _mask(f"{prefix}mask_head.", background)
+    if kind == "ms":
+        layers |= _mask_scoring(f"{prefix}mask_iou_head.", background)
     shapes = body | _layers(layers)
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
@@ -142,6 +151,7 @@ CONFIGS = {
     "mask-rcnn_x101-64x4d_fpn_ms-poly-3x_coco": ("mask", "resnext101_64x4d"),
     "rpn_r101_fpn_1x_coco": ("rpn", "resnet101"),
     "retinanet_r50_fpn_1x_coco": ("retinanet", "resnet50"),
+    "ms-rcnn_r50-caffe_fpn_1x_coco": ("ms", "resnet50"),
     "cascade-rcnn_r50_fpn_1x_coco": ("cascade", "resnet50"),
     "cascade-mask-rcnn_r50_fpn_1x_coco": ("cascade-mask", "resnet50"),
 }

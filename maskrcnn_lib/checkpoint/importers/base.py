@@ -27,6 +27,7 @@ _CLASSIFIER = BOX_PREDICTOR + "cls_score"
 _ROWS_OF_BACKGROUND = {
     BOX_PREDICTOR + "bbox_pred": 4,
     "roi_heads.mask.predictor.mask_fcn_logits": 1,
+    "roi_heads.mask.iou_head.fc_mask_iou": 1,
 }
 
 

@@ -86,6 +86,9 @@ def _layer_pairs(prefix: str, foreign_stage: str, native_stage: str) -> list[Nam
         ("bbox_head", "fc_reg", f"{box}predictor.bbox_pred"),
         ("mask_head", "convs.{i}.conv", f"{mask}feature_extractor.mask_fcn{{i+1}}"),
         ("mask_head", "upsample", f"{mask}predictor.conv5_mask"),
+        ("mask_iou_head", "convs.{i}", f"{mask}iou_head.convs.{{i}}"),
+        ("mask_iou_head", "fcs.{i}", f"{mask}iou_head.fcs.{{i}}"),
+        ("mask_iou_head", "fc_mask_iou", f"{mask}iou_head.fc_mask_iou"),
         ("mask_head", "conv_logits", f"{mask}predictor.mask_fcn_logits"),
     )
     return [

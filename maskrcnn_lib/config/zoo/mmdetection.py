@@ -40,6 +40,7 @@ _BOX_AND_MASK = {
     "mask-rcnn_x101-64x4d_fpn_1x_coco": (42.8, 38.4),
     "mask-rcnn_x101-32x4d_fpn_ms-poly-3x_coco": (43.6, 39.0),
     "mask-rcnn_x101-64x4d_fpn_ms-poly-3x_coco": (44.5, 39.7),
+    "ms-rcnn_r50-caffe_fpn_1x_coco": (38.2, 36.0),
     "cascade-rcnn_r50-caffe_fpn_1x_coco": (40.4,),
     "cascade-rcnn_r50_fpn_1x_coco": (40.3,),
     "cascade-rcnn_r50_fpn_20e_coco": (41.0,),

@@ -143,6 +143,8 @@ def to_boxlists(
             boxlist.add_field("labels", results.labels[i, :used])
             if results.masks is not None:
                 boxlist.add_field("mask", results.masks[i, :used, None])
+            if results.mask_scores is not None:
+                boxlist.add_field("mask_scores", results.mask_scores[i, :used])
             if results.keypoints is not None:
                 points = results.keypoints[i, :used]
                 boxlist.add_field("keypoints", _keypoints(points, boxlist, skeleton))

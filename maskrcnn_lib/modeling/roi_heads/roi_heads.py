@@ -16,6 +16,7 @@ from maskrcnn_lib.modeling.roi_heads.keypoint_head.keypoint_head import (
     build_roi_keypoint_head,
 )
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_head import ROIMaskHead, build_roi_mask_head
+from maskrcnn_lib.modeling.roi_heads.mask_head.mask_scoring import build_mask_scoring_head
 from maskrcnn_lib.modeling.roi_heads.regions import RegionSampler, all_rows, positive_rows
 from maskrcnn_lib.modeling.targets import Targets
 
@@ -111,7 +112,9 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
     """
     box = build_roi_box_head(cfg, in_channels)
     mask = keypoint = None
-    if cfg.MODEL.MASK_ON:
+    if cfg.MODEL.MASK_ON and cfg.MODEL.MASKIOU_ON:
+        mask = build_mask_scoring_head(cfg, in_channels)
+    elif cfg.MODEL.MASK_ON:
         shared = _shared_extractor(cfg, box, "ROI_MASK_HEAD")
         mask = build_roi_mask_head(cfg, in_channels, shared_extractor=shared)
     if cfg.MODEL.KEYPOINT_ON:

@@ -159,7 +159,9 @@ def test_every_config_builds(name):
     has_boxes = "roi_heads.box.predictor.cls_score.weight" in names
     assert has_boxes == (not file_name.startswith(("retinanet", "rpn")))
     has_mask = "roi_heads.mask.predictor.mask_fcn_logits.weight" in names
-    assert has_mask == any(kind in file_name for kind in ("mask_rcnn", "mask-rcnn", "maskrcnn"))
+    assert has_mask == any(
+        kind in file_name for kind in ("mask_rcnn", "mask-rcnn", "maskrcnn", "ms-rcnn")
+    )
     has_stages = "roi_heads.box.stages.2.predictor.cls_score.weight" in model.state_dict()
     assert has_stages == file_name.startswith("cascade")
 

@@ -64,7 +64,10 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             rois: (K, 5) index of the image, then xyxy in pixels.
         """
-        x = self.pooler(features, rois)
+        return self.convolve(self.pooler(features, rois))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The same for features (K, in_channels, P, P) that were cut out already."""
         for name in self.layer_names:
             x = with_relu(getattr(self, name), x)
         return x
