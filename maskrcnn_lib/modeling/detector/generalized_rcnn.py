@@ -62,14 +62,15 @@ class GeneralizedRCNN(nn.Module):
         Returns:
             In evaluation mode, one BoxList per image, in pixels of the resized image and sorted by
             score, highest first; with fields ``scores`` (n,), ``labels`` (n,) int64 from 1, and
-            with a mask head ``mask`` (n, 1, M, M) probabilities inside the box; with a keypoint
-            head ``keypoints`` (Keypoints, all of visibility 1), whose field ``logits`` (n, P) says
-            how sure each point is. A model without heads returns its proposals, with field
-            ``objectness`` (n,).
+            with a mask head ``mask`` (n, 1, M, M) probabilities inside the box; where masks are
+            rated ``mask_scores`` (n,); with a keypoint head ``keypoints`` (Keypoints, all of
+            visibility 1), whose field ``logits`` (n, P) says how sure each point is. A model
+            without heads returns its proposals, with field ``objectness`` (n,).
 
             In training mode, scalar losses to be added up: ``loss_objectness``,
             ``loss_rpn_box_reg``, and with heads ``loss_classifier``, ``loss_box_reg``,
-            ``loss_mask``, ``loss_kp``. Their mean over the ranks is the loss of the whole batch.
+            ``loss_mask``, ``loss_maskiou``, ``loss_kp``; those of a cascade end in ``_stage0``,
+            ``_stage1``, ... Their mean over the ranks is the loss of the whole batch.
 
         Raises:
             ValueError: in training mode without targets, or with targets that do not fit.

@@ -40,16 +40,21 @@ def with_corners(target):
     return target
 
 
-@pytest.mark.parametrize("per_batch", [False, True])
+@pytest.mark.parametrize(("per_batch", "hardest"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("name", CONFIGS[:4])
 def test_fixed_sizes_give_the_losses_and_gradients_of_exact_ones(
-    monkeypatch, make_tiny_model, toy_batch, make_target, name, per_batch
+    monkeypatch, make_tiny_model, toy_batch, make_target, name, per_batch, hardest
 ):
     images, targets = toy_batch
     targets = [with_corners(targets[0]), with_corners(make_target([], []))]
 
     def train():
-        model = make_tiny_model(name, MODEL__RPN__FPN_POST_NMS_PER_BATCH=per_batch, **OVERRIDES)
+        model = make_tiny_model(
+            name,
+            MODEL__RPN__FPN_POST_NMS_PER_BATCH=per_batch,
+            MODEL__ROI_HEADS__HARDEST_REGIONS=hardest,
+            **OVERRIDES,
+        )
         losses = model(images, targets, seeds=[1, 2])
         sum(losses.values()).backward()
         return losses, {key: value.grad for key, value in model.named_parameters()}
