@@ -157,7 +157,9 @@ def test_every_config_builds(name):
     assert "rpn.head.cls_logits.weight" in names
     assert ("rpn.head.cls_tower.0.weight" in names) == file_name.startswith("retinanet")
     has_boxes = "roi_heads.box.predictor.cls_score.weight" in names
-    assert has_boxes == (not file_name.startswith(("retinanet", "rpn")))
+    assert has_boxes == (not file_name.startswith(("retinanet", "rpn", "rfcn")))
+    has_score_maps = "roi_heads.box.feature_extractor.conv_cls.weight" in names
+    assert has_score_maps == file_name.startswith("rfcn")
     has_mask = "roi_heads.mask.predictor.mask_fcn_logits.weight" in names
     assert has_mask == any(
         kind in file_name for kind in ("mask_rcnn", "mask-rcnn", "maskrcnn", "ms-rcnn")
