@@ -164,6 +164,10 @@ def caffe2_shapes(kind: str, body: Body = R50) -> Shapes:
     elif kind == "rpn_fpn":
         shapes = _caffe2_body(body) | _caffe2_fpn(body)
         shapes = {name: shapes[name] for name in shapes if not name.startswith(("fc6", "fc7"))}
+    elif kind.startswith("fast_"):  # and no RPN
+        whole = caffe2_shapes(kind.removeprefix("fast_"), body)
+        rpn = ("conv_rpn", "rpn_")
+        return {name: shape for name, shape in whole.items() if not name.startswith(rpn)}
     elif kind == "retinanet":
         shapes = _caffe2_body(body) | _caffe2_retinanet(body)
     elif kind == "faster_fpn":

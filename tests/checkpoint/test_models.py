@@ -34,6 +34,10 @@ def _model(config: str, *, device: str = "meta") -> nn.Module:
         ("detectron/e2e_mask_rcnn_X-101-64x4d-FPN_2x", "mask_fpn", "X_101_64x4d"),
         ("detectron/e2e_keypoint_rcnn_X-101-32x8d-FPN_s1x", "keypoint_fpn", "X_101_32x8d"),
         ("detectron/rpn_R-50-C4_1x", "rpn_c4", "R_50"),
+        ("detectron/fast_rcnn_R-50-C4_2x", "fast_faster_c4", "R_50"),
+        ("detectron/mask_rcnn_X-101-64x4d-FPN_1x", "fast_mask_fpn", "X_101_64x4d"),
+        ("detectron/keypoint_rcnn_R-101-FPN_s1x", "fast_keypoint_fpn", "R_101"),
+        ("detectron/mask_rcnn_R-50-FPN_1x_gn", "fast_mask_fpn_gn", "R_50"),
         ("detectron/rpn_person_only_X-101-64x4d-FPN_1x", "rpn_fpn", "X_101_64x4d"),
         ("detectron/e2e_mask_rcnn_R-50-FPN_2x_gn", "mask_fpn_gn", "R_50"),
         ("detectron/scratch_e2e_mask_rcnn_R-101-FPN_3x_gn", "mask_fpn_gn", "R_101"),
@@ -44,6 +48,7 @@ def test_detectron_file_fills_the_model(caffe2_blobs, config, kind, body):
     report = load_weights(model, {"blobs": caffe2_blobs(kind, body)}, strict=True)
     assert report.loaded == list(model.state_dict())
     assert all(name.endswith("_momentum") for name in report.ignored)
+    kind = kind.removeprefix("fast_")
     names = {"keypoint_fpn": PERSON, "rpn_c4": None, "rpn_fpn": None}
     assert report.class_names == names.get(kind, coco_class_names())
     assert report.dialect == "maskrcnn_benchmark"

@@ -124,10 +124,32 @@ def test_tutorial_resolves_to_its_published_values(gpus, numbers):
     assert changes_of(name) == without_defaults(expected)
 
 
-def test_every_published_model_has_a_config_unless_it_takes_foreign_proposals():
+_WITH_OWN_PROPOSALS = [
+    name
+    for name in list_configs()
+    if name.startswith(("detectron/e2e_faster", "detectron/e2e_mask", "detectron/e2e_keypoint"))
+    and "X-152" not in name
+    and not name.endswith("_gn")
+]
+
+
+@pytest.mark.parametrize("name", _WITH_OWN_PROPOSALS)
+def test_model_on_given_proposals_is_the_other_without_an_rpn(name):
+    fast = name.replace("e2e_faster", "fast").replace("e2e_", "")
+    assert changes_of(fast) == changes_of(name) | {"MODEL.LOAD_PROPOSALS": True}
+
+
+def test_group_norm_on_given_proposals_has_the_shorter_schedule():
+    expected = changes_of("detectron/e2e_mask_rcnn_R-50-FPN_2x_gn") | _SIXTEEN["1x"]
+    expected["MODEL.LOAD_PROPOSALS"] = True
+    assert changes_of("detectron/mask_rcnn_R-50-FPN_1x_gn") == without_defaults(expected)
+
+
+def test_every_published_model_has_a_config():
     published = {name for name in ModelCatalog.names() if name.startswith("detectron/")}
-    takes_proposals = ("detectron/fast_rcnn_", "detectron/mask_rcnn_", "detectron/keypoint_rcnn_")
-    needed = {name for name in published if not name.startswith(takes_proposals)}
     configs = {name for name in list_configs() if name.startswith("detectron/")}
-    tutorials = {name for name in configs if "tutorial" in name}
-    assert needed <= configs <= published | tutorials
+    without_weights = {name for name in configs if "tutorial" in name}
+    without_weights.add("detectron/mask_rcnn_R-50-FPN_1x_gn")
+    # 74 of December 2017, 7 with group norm, 4 tutorials
+    assert len(configs) == 74 + 7 + 4
+    assert configs == published | without_weights

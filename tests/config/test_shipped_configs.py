@@ -23,6 +23,7 @@ _WITHOUT_WEIGHTS = (
     *("maskrcnn_lib/", "retinanet/", "gn_baselines/", "cityscapes/", "pascal_voc/"),
     *("quick_schedules/", "test_time_aug/", "e2e_keypoint", "rpn_", "detectron/tutorial_"),
     "e2e_mask_rcnn_R_50_FPN_1x_periodically_testing",
+    "detectron/mask_rcnn_R-50-FPN_1x_gn",
 )
 _BEGIN_WITH_OTHERS = ("balloon",)  # with another config's trained weights
 

@@ -12,6 +12,7 @@ from maskrcnn_lib.config import CfgNode, get_cfg, list_configs
 from maskrcnn_lib.config.architecture import class_section, only_proposes
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.image_list import ImageList, to_image_list
 from maskrcnn_lib.structures.keypoint import make_keypoints
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
@@ -69,13 +70,24 @@ def _target(cfg: CfgNode) -> BoxList:
     return target
 
 
+def _proposals() -> BoxList:
+    boxes = torch.tensor(
+        [[8.0, 8.0, 72.0, 80.0], [40.0, 20.0, 110.0, 90.0], [0.0, 0.0, 30.0, 30.0]]
+    )
+    proposals = BoxList(boxes, _SIZE)
+    proposals.add_field("objectness", torch.tensor([0.9, 0.8, 0.7]))
+    return proposals
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _different_models())
 def test_model_detects_and_learns(name):
     torch.manual_seed(0)
     cfg = _small_config(name)
     model = build_detection_model(cfg)
-    images = torch.randn(2, 3, _SIZE[1], _SIZE[0])
+    images = to_image_list(torch.randn(2, 3, _SIZE[1], _SIZE[0]))
+    if cfg.MODEL.LOAD_PROPOSALS:
+        images = ImageList(images.tensors, images.image_sizes, proposals=[_proposals()] * 2)
     with torch.inference_mode():
         results = model.eval()(images)
     assert len(results) == 2
