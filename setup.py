@@ -326,7 +326,10 @@ def main():
             "maskrcnn_lib.configs",
         ],
         package_dir={"maskrcnn_lib.configs": "configs"},
-        package_data={"maskrcnn_lib.configs": ["**/*.yaml"]},
+        package_data={
+            "maskrcnn_lib": ["weights/*.safetensors"],
+            "maskrcnn_lib.configs": ["**/*.yaml"],
+        },
         ext_modules=make_extensions(cpu, cuda, cuda_home),
         cmdclass={
             "bdist_wheel": PlatformWheel,

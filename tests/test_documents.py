@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/**/*.md")]
+DOCUMENTS += ROOT.glob("training/*.md")
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
 

@@ -1,8 +1,8 @@
 """From the name of some weights to a file on this machine.
 
 Looked at in this order: a path, the directories of ``MASKRCNN_WEIGHTS_DIR``, the cache, the cache
-of torch.hub (torchvision keeps its weights there), and last the published address. Files whose
-SHA-256 is published are checked, wherever they come from.
+of torch.hub (torchvision keeps its weights there), the weights that come with the package, and last
+the published address. Files whose SHA-256 is published are checked, wherever they come from.
 """
 
 import hashlib
@@ -94,6 +94,11 @@ def weights_directories() -> list[Path]:
     return [Path(part).expanduser() for part in value.split(os.pathsep) if part]
 
 
+def packaged_weights_directory() -> Path:
+    """Where the package keeps the weights that it brings along."""
+    return Path(__file__).parents[1] / "weights"
+
+
 def cache_directory() -> Path:
     """Where downloads are kept: ``MASKRCNN_CACHE``, else ``~/.cache/maskrcnn_lib``."""
     value = os.environ.get(CACHE_VARIABLE)
@@ -132,7 +137,12 @@ def _entry_of_url(url: str) -> ModelEntry:
 
 
 def _find_entry_locally(entry: ModelEntry) -> Path | None:
-    directories = [*weights_directories(), cache_directory(), _torch_hub_directory()]
+    directories = [
+        *weights_directories(),
+        cache_directory(),
+        _torch_hub_directory(),
+        packaged_weights_directory(),
+    ]
     for directory in directories:
         path = directory / entry.file_name
         if not path.is_file():

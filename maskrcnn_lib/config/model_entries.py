@@ -9,6 +9,7 @@ from maskrcnn_lib.config.zoo.detectron2 import DETECTRON2
 from maskrcnn_lib.config.zoo.entry import ModelEntry
 from maskrcnn_lib.config.zoo.maskrcnn_benchmark import BENCHMARK
 from maskrcnn_lib.config.zoo.mmdetection import MMDETECTION
+from maskrcnn_lib.config.zoo.packaged import PACKAGED
 from maskrcnn_lib.config.zoo.torchvision import TORCHVISION, TORCHVISION_IMAGENET
 
 __all__ = ["MODEL_ENTRIES", "ModelEntry"]
@@ -25,5 +26,6 @@ MODEL_ENTRIES: dict[str, ModelEntry] = {
         *D2GO,
         *DETECTRON2,
         *MMDETECTION,
+        *PACKAGED,
     )
 }

@@ -26,8 +26,8 @@ class COCODemo:
     Images go in and come out as OpenCV holds them: (H, W, 3) uint8 BGR.
 
     Args:
-        cfg: configuration; by default that of a small model whose weights are at hand, else of
-            torchvision's Mask R-CNN, which is downloaded.
+        cfg: configuration; by default that of a COCO model whose weights are at hand, else of the
+            small one that comes with the package.
         confidence_threshold: detections with a lower score are not shown.
         show_mask_heatmaps: run_on_opencv_image returns a montage of the mask probabilities.
         masks_per_dim: the montage has this many rows and columns.

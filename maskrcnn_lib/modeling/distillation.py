@@ -36,7 +36,7 @@ class DistillationWeights:
     objectness: float = 1.0
     anchors: float = 1.0
     classes: float = 1.5
-    boxes: float = 0.5
+    boxes: float = 1.0
     masks: float = 1.0
 
 

@@ -42,7 +42,7 @@ def predict(
     config: str | Path | None = None,
     weights: str | Path | None = None,
     output: str | Path = "output",
-    confidence: float = 0.7,
+    confidence: float | None = None,
     formats: Sequence[str] = ("png", "json"),
     suffixes: Sequence[str] = (),
     show_mask_heatmaps: bool = False,
@@ -54,7 +54,8 @@ def predict(
     Args:
         images: files, directories and glob patterns.
         model: name of a published model, which is that of its config; its trained weights are
-            taken. By default a small one whose weights are at hand, else torchvision's Mask R-CNN.
+            taken. By default a COCO model whose weights are at hand, else the small one that comes
+            with the package.
         config: config name or file, instead of ``model``.
         weights: path, catalog name or URL; by default those of ``model``, or the config's
             ``MODEL.WEIGHT``.
@@ -63,7 +64,8 @@ def predict(
             ``coco_results.json`` holds COCO results; ``coco_predictions.json`` holds the same as
             a COCO data set with images and categories, for annotation tools; with keypoints its
             categories have their names and connections.
-        confidence: detections with a lower score are left out.
+        confidence: detections with a lower score are left out; by default 0.7, and 0.35 with the
+            packaged model, whose scores are low.
         formats: some of ``png``, ``jpg``, ``pdf`` (one page an image) and ``json``.
         suffixes: which files of directories to take; by default all common image formats.
         show_mask_heatmaps: pictures show the mask probabilities instead of outlines.
@@ -78,9 +80,11 @@ def predict(
     from tqdm import tqdm
 
     from maskrcnn_lib.data.image_io import find_images, read_image
-    from maskrcnn_lib.engine.inference import choose_model
+    from maskrcnn_lib.engine.inference import choose_model, usual_confidence
     from maskrcnn_lib.engine.predictor import COCODemo
 
+    if confidence is None:
+        confidence = usual_confidence(_published(model, config, weights, overrides))
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
     paths = list(dict.fromkeys(find_images(images, suffixes)))
@@ -269,7 +273,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
     parser.add_argument("--output", metavar="DIR", default="output", help="default: output")
     parser.add_argument(
-        "--confidence", type=float, default=0.7, metavar="P", help="least score; default: 0.7"
+        "--confidence",
+        type=float,
+        metavar="P",
+        help="least score; default: 0.7, with the packaged model 0.35",
     )
     parser.add_argument(
         "--format",
@@ -291,8 +298,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _published(
+    model: str | None, config: Any, weights: Any, overrides: Sequence[Any]
+) -> str | None:
+    """Name of the published model that is taken with its own weights; None for other weights."""
+    from maskrcnn_lib.engine.inference import default_model
+
+    if config is not None or weights is not None or "MODEL.WEIGHT" in overrides:
+        return None
+    return model or default_model()
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0, or 1 if an image could not be read."""
+    from maskrcnn_lib.engine.inference import advice_on
+
     summary = predict(
         args.images,
         model=args.model,
@@ -308,6 +328,9 @@ def run(args: argparse.Namespace) -> int:
     for path, found in summary.found.items():
         listing = ", ".join(f"{name} {score:.2f}" for name, score in found) or "nothing"
         print(f"{path.name}: {listing}")
+    advice = advice_on(_published(args.model, args.config_file, args.weights, args.opts))
+    if advice:
+        print(advice)
     if summary.written:
         print(f"{len(summary.written)} files written to {args.output}")
     for reason in summary.failed.values():
