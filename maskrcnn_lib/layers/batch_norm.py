@@ -1,17 +1,9 @@
 """Batch normalisation whose statistics and affine parameters do not change."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-
-class _Remembered(NamedTuple):
-    """What was computed from tensors, and what they were then."""
-
-    sources: tuple[Tensor, ...]
-    state: tuple
-    result: tuple[Tensor, Tensor]
+from maskrcnn_lib.layers.remembered import Remembered
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -33,7 +25,11 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
-        self._remembered: _Remembered | None = None
+        self._scale_and_shift: Remembered[tuple[Tensor, Tensor]] = Remembered()
+        # Where the convolution before it keeps its scaled weight if that does not change, and
+        # where it finds it while many are scaled at once; both are modeling.fuse's business.
+        self.frozen_weight: Remembered[Tensor] = Remembered()
+        self.scaled_weight: Tensor | None = None
 
     def scale_and_shift(self, shift_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """(C,) factor and (C,) offset: y = x * scale + shift. For folding into a convolution.
@@ -45,19 +41,7 @@ class FrozenBatchNorm2d(nn.Module):
             shift_dtype: of the offset; by default that of the buffers, as the factor always has.
         """
         sources = (self.weight, self.bias, self.running_mean, self.running_var)
-        if torch.compiler.is_compiling() or any(s.is_inference() for s in sources):
-            return self._compute(shift_dtype)
-        state = (
-            shift_dtype,
-            torch.is_inference_mode_enabled(),  # its tensors are of no use to autograd
-            *(source._version for source in sources),
-        )
-        known = self._remembered
-        same = known is not None and known.state == state
-        if not same or any(a is not b for a, b in zip(known.sources, sources, strict=True)):
-            known = _Remembered(sources, state, self._compute(shift_dtype))
-            self._remembered = known
-        return known.result
+        return self._scale_and_shift(sources, shift_dtype, lambda: self._compute(shift_dtype))
 
     @torch.no_grad()
     def _compute(self, shift_dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:

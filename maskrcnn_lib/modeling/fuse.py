@@ -6,8 +6,9 @@ activations. ``conv_norm`` does it in each call, differentiable with respect to 
 training; ``fuse_frozen_norms`` does it once and for all in a model that only predicts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.convolution import conv2d
 from maskrcnn_lib.layers.packed import PackedConv2d, PackedLinear
+from maskrcnn_lib.layers.weight_lists import computing_dtype, in_dtype
 
 # Norms that do the same to every input, the latter outside training mode.
 ConstantNorm = FrozenBatchNorm2d | nn.BatchNorm2d | nn.SyncBatchNorm
@@ -37,34 +39,74 @@ def _folded(conv: nn.Conv2d, norm: ConstantNorm) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.reshape(-1, 1, 1, 1), shift
 
 
-class _ScaledWeight(torch.autograd.Function):
-    """weight * scale in another dtype, in one pass forward and one backward."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(scale)
-        return torch.mul(weight, scale, out=torch.empty_like(weight, dtype=dtype))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (scale,) = ctx.saved_tensors
-        return grad * scale, None, None  # in the dtype of scale, which is that of the weight
-
-
 def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
     """``norm(conv(x))`` in one convolution: (N, C, H, W) -> (N, D, H', W').
 
     Under autocast weight and bias come in its dtype at once, without passes of their own.
     """
-    device = x.device.type
-    autocast = not x.is_meta and torch.is_autocast_enabled(device)  # there is none on "meta"
-    if autocast and conv.bias is None and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)
-        scale, bias = norm.scale_and_shift(dtype)
-        weight = _ScaledWeight.apply(conv.weight, scale.reshape(-1, 1, 1, 1), dtype)
+    dtype = computing_dtype(x)
+    if conv.bias is None:
+        _, bias = norm.scale_and_shift(dtype)
+        weight = _scaled_weight(conv, norm, dtype)
     else:
         weight, bias = _folded(conv, norm)
     return conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def _scaled_weight(conv: nn.Conv2d, norm: FrozenBatchNorm2d, dtype: torch.dtype) -> Tensor:
+    """The convolution's weight times the norm's scale, from where it is already known, if so."""
+    if norm.scaled_weight is not None:
+        return norm.scaled_weight
+    weight = conv.weight
+
+    def scaled() -> Tensor:
+        scale = norm.scale_and_shift(dtype)[0].reshape(-1, 1, 1, 1)
+        return in_dtype([weight], dtype, scales=[scale])[0]
+
+    if weight.requires_grad:
+        return scaled()
+    sources = (weight, norm.weight, norm.running_var)
+    return norm.frozen_weight(sources, (dtype, weight.stride()), scaled)
+
+
+@contextmanager
+def scaled_at_once(part: nn.Module, x: Tensor) -> Iterator[None]:
+    """Scales the trained weights before frozen norms in ``part`` in a few calls, for use within.
+
+    Each of the 42 trained convolutions of a ResNet-50's body would otherwise have two calls of its
+    own. Weights of one stage belong together: all of a body would be in memory for longer, and no
+    rank could send a gradient before all are there.
+
+    Args:
+        part: what names its pairs as ``fuse_frozen_norms`` says.
+        x: what it is about to get.
+    """
+    dtype = computing_dtype(x)
+    pairs = []
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        pairs = trained_before_frozen_norms(part)
+    if pairs:
+        scales = [norm.scale_and_shift(dtype)[0].reshape(-1, 1, 1, 1) for _, norm in pairs]
+        weights = in_dtype([conv.weight for conv, _ in pairs], dtype, scales=scales)
+        for (_, norm), weight in zip(pairs, weights, strict=True):
+            norm.scaled_weight = weight
+    try:
+        yield
+    finally:
+        for _, norm in pairs:
+            norm.scaled_weight = None
+
+
+def trained_before_frozen_norms(part: nn.Module) -> list[tuple[nn.Conv2d, FrozenBatchNorm2d]]:
+    """The convolutions in ``part`` whose weights ``scaled_at_once`` scales, and their norms."""
+    pairs = []
+    for module in part.modules():
+        for conv_name, norm_name in _pairs(module):
+            conv, norm = getattr(module, conv_name), getattr(module, norm_name)
+            frozen = isinstance(norm, FrozenBatchNorm2d) and isinstance(conv, nn.Conv2d)
+            if frozen and conv.bias is None and conv.weight.requires_grad:
+                pairs.append((conv, norm))
+    return pairs
 
 
 def conv_norm(

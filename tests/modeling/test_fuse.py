@@ -1,12 +1,19 @@
 """Folding frozen norms into weights changes neither values nor gradients."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.modeling.backbone.resnet import ResNet
-from maskrcnn_lib.modeling.fuse import conv_frozen_norm, conv_norm, fuse_frozen_norms
+from maskrcnn_lib.modeling.fuse import (
+    conv_frozen_norm,
+    conv_norm,
+    fuse_frozen_norms,
+    scaled_at_once,
+)
 
 
 def random_norm(channels, dtype=torch.float32):
@@ -122,3 +129,37 @@ def test_folding_under_autocast_rounds_once_and_keeps_the_gradient():
     expected.float().square().sum().backward()
     assert conv.weight.grad.dtype == torch.float32
     assert torch.equal(conv.weight.grad, weight.grad * scale[:, None, None, None])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scaling_many_weights_at_once_changes_nothing(dtype):
+    torch.manual_seed(0)
+    pairs = nn.Sequential(*(Pair(nn.Conv2d(4, 4, 3, bias=False), random_norm(4)) for _ in range(3)))
+    pairs[0].requires_grad_(False)
+    x = torch.randn(2, 4, 9, 9)
+    results = []
+    for at_once in (False, True):
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32),
+            scaled_at_once(pairs, x) if at_once else nullcontext(),
+        ):
+            y = pairs(x)
+        trained = list(pairs[1:].parameters())
+        results.append((y, *torch.autograd.grad(y.float().square().sum(), trained)))
+    for mine, reference in zip(*results, strict=True):
+        assert mine.dtype == reference.dtype
+        assert torch.equal(mine, reference)
+    assert all(pair.norm.scaled_weight is None for pair in pairs)
+
+
+def test_scaled_weight_of_a_frozen_convolution_is_kept_until_something_changes():
+    torch.manual_seed(0)
+    pair = Pair(nn.Conv2d(3, 4, 1, bias=False).requires_grad_(False), random_norm(4))
+    x = torch.randn(1, 3, 5, 5)
+    for change in (
+        lambda: None,
+        lambda: pair.conv.weight.mul_(2),
+        lambda: pair.norm.weight.mul_(3),
+    ):
+        change()
+        torch.testing.assert_close(pair(x), pair.norm(pair.conv(x)))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
-from maskrcnn_lib.modeling.fuse import conv_norm
+from maskrcnn_lib.modeling.fuse import conv_norm, scaled_at_once
 from maskrcnn_lib.modeling.make_layers import (
     NormFactory,
     freeze_batch_norms,
@@ -170,7 +170,9 @@ class ResNet(nn.Module):
         outputs = []
         x = self.stem(x)
         for stage, name in enumerate(self.stages, start=1):
-            x = getattr(self, name)(x)
+            layer = getattr(self, name)
+            with scaled_at_once(layer, x):
+                x = layer(x)
             if stage in self.return_stages:
                 outputs.append(x)
         return outputs
@@ -215,7 +217,8 @@ class ResNetHead(nn.Module):
         self.out_channels = res2_out_channels * 8
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer4(x)
+        with scaled_at_once(self.layer4, x):
+            return self.layer4(x)
 
 
 def make_stage(
