@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_lib.checkpoint.native import bare_model
 from maskrcnn_lib.engine.batch import Part, split
+from maskrcnn_lib.engine.cast_weights import call_with_cast_weights
 from maskrcnn_lib.solver.weight_average import WeightAverage
 from maskrcnn_lib.utils.comm import get_world_size, sum_over_ranks
 
@@ -84,14 +85,11 @@ class TrainingStep:
             MemoryError: the memory does not suffice; the message says what to change.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
         with _memory_advice(batch[0].tensors, batch[1]):
             parts = list(split(batch, self.parts, self.device))
-            for number, part in enumerate(parts, start=1):
-                for name, loss in self._backward(part, is_last=number == len(parts)).items():
-                    sums[name] = sums.get(name, 0.0) + loss
-        names = tuple(sorted(sums))
-        losses = torch.stack([sums[name] for name in names])
+            results = [self._backward(part, is_last=part is parts[-1]) for part in parts]
+        names = results[0][0]
+        losses = sum(values for _, values in results)
         asked = losses.new_tensor([float(stop) * get_world_size()])
         values = sum_over_ranks(torch.cat([losses, losses.sum()[None], asked])) / get_world_size()
         return Outcome(names, torch.cat([values, self._clipped_norm()[None].to(values)]))
@@ -107,14 +105,24 @@ class TrainingStep:
         if self.average is not None:
             self.average.update(bare_model(self.model))
 
-    def _backward(self, part: Part, *, is_last: bool) -> dict[str, Tensor]:
+    def _backward(self, part: Part, *, is_last: bool) -> tuple[tuple[str, ...], Tensor]:
+        """Names and values of the losses of a part, which count as much as the part is large."""
         with self._exchange(is_last):
-            given = {} if part.seeds is None else {"seeds": part.seeds}
-            with self._autocast():
-                losses = self.model(part.images, part.targets, **given)
-            loss = sum(losses.values()) * part.share
+            losses = self._losses(part)
+            names = tuple(sorted(losses))
+            values = torch.stack([losses[name] for name in names]) * part.share
+            loss = values.sum()
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        return {name: value.detach().float() * part.share for name, value in losses.items()}
+        return names, values.detach().float()
+
+    def _losses(self, part: Part) -> dict[str, Tensor]:
+        given = {} if part.seeds is None else {"seeds": part.seeds}
+        if self.dtype == torch.float32:
+            return self.model(part.images, part.targets, **given)
+        with torch.autocast(self.device.type, dtype=self.dtype):
+            return call_with_cast_weights(
+                self.model, self.dtype, part.images, part.targets, **given
+            )
 
     def _clipped_norm(self) -> Tensor:
         if self.scaler is not None:
@@ -135,11 +143,6 @@ class TrainingStep:
         if isinstance(self.model, DistributedDataParallel) and not is_last:
             return self.model.no_sync()
         return nullcontext()
-
-    def _autocast(self) -> AbstractContextManager:
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 @contextmanager

@@ -47,10 +47,11 @@ class BoxCoder:
         Returns:
             (..., 4) offsets (dx, dy, dw, dh), weighted.
         """
-        centre, size = _centre_and_size(proposals)
-        target_centre, target_size = _centre_and_size(reference_boxes)
-        shift = _times(target_centre - centre, self.weights[:2]) / size
-        scale = _times(torch.log(target_size / size), self.weights[2:])
+        boxes = torch.stack((proposals, reference_boxes))
+        centres, sizes = _centre_and_size(boxes)  # (2, ..., 2) each
+        size = sizes[0]
+        shift = _times(centres[1] - centres[0], self.weights[:2]) / size
+        scale = _times(torch.log(sizes[1] / size), self.weights[2:])
         return torch.cat((shift, scale), dim=-1)
 
     def decode(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:

@@ -36,12 +36,10 @@ def mean_losses(sums: dict[str, LossSum]) -> dict[str, Tensor]:
     """
     if not sums:
         return {}
-    counts = sum_over_ranks(torch.stack([loss.count.detach().float() for loss in sums.values()]))
-    factors = get_world_size() / counts.clamp(min=1)
-    return {
-        name: loss.total * factor
-        for (name, loss), factor in zip(sums.items(), factors, strict=True)
-    }
+    counts = sum_over_ranks(torch.stack([loss.count.detach() for loss in sums.values()]).float())
+    totals = torch.stack([loss.total for loss in sums.values()])
+    means = totals * (get_world_size() / counts.clamp(min=1))
+    return dict(zip(sums, means.unbind(), strict=True))
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -68,6 +66,9 @@ def box_offsets_to(
 
 
 def smooth_l1_where(prediction: Tensor, goal: Tensor, wanted: Tensor, *, beta: float) -> Tensor:
-    """Sum of the smooth-L1 loss over the rows (..., 4) where ``wanted`` (...) is true."""
-    loss = F.smooth_l1_loss(prediction, goal, beta=beta, reduction="none")
-    return torch.where(wanted[..., None], loss, 0.0).sum()
+    """Sum of the smooth-L1 loss over the rows (..., 4) where ``wanted`` (...) is true.
+
+    The others are their own goal: neither loss nor gradient, with nothing to mask afterwards.
+    """
+    goal = torch.where(wanted[..., None], goal.to(prediction.dtype), prediction.detach())
+    return F.smooth_l1_loss(prediction, goal, beta=beta, reduction="sum")

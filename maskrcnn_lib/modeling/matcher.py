@@ -95,9 +95,8 @@ class Matcher:
         return self._where_matched(torch.cat(best, dim=-1), matched, torch.cat(matches, dim=-1))
 
     def _where_matched(self, best: Tensor, matched: Tensor, matches: Tensor) -> Tensor:
-        unmatched = torch.where(
-            best < self.low_threshold, self.BELOW_LOW_THRESHOLD, self.BETWEEN_THRESHOLDS
-        )
+        # One more than BETWEEN_THRESHOLDS is BELOW_LOW_THRESHOLD.
+        unmatched = (best < self.low_threshold) + self.BETWEEN_THRESHOLDS
         return torch.where(matched, matches, unmatched)
 
 

@@ -62,6 +62,11 @@ def _shift_right(value: Tensor, bits: int) -> Tensor:
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def labels_of_matches(matches: Tensor) -> Tensor:
+    """POSITIVE, NEGATIVE or IGNORED by what ``Matcher`` gave: an index, -1 or -2, in that order."""
+    return (matches + 1).clamp(max=POSITIVE)
+
+
 def sample_balanced(
     labels: Tensor, keys: Tensor, *, batch_size: int, positive_fraction: float
 ) -> Sample:
@@ -78,17 +83,13 @@ def sample_balanced(
     """
     count = min(batch_size, labels.shape[1])
     most_positive = min(int(batch_size * positive_fraction), count)
-    positives, positive_count = _highest(labels == POSITIVE, keys, most_positive)
-    negatives, negative_count = _highest(labels == NEGATIVE, keys, count)
-    slots = torch.arange(count, device=labels.device).expand(len(labels), -1)
+    other = torch.stack((labels != POSITIVE, labels != NEGATIVE), dim=1)  # (N, 2, K)
+    ranked = keys[:, None].masked_fill(other, -1).topk(count, dim=2).indices  # (N, 2, S)
+    positive_count, negative_count = (labels.shape[1] - other.sum(dim=2)).split(1, dim=1)
+    positive_count = positive_count.clamp(max=most_positive)
+    slots = torch.arange(count, device=labels.device)
     positive = slots < positive_count
     # Both lists one behind the other; slot j holds positive j or negative j - positives.
-    both = torch.cat((positives, negatives), dim=1)  # (N, most_positive + S)
-    source = torch.where(positive, slots, slots - positive_count + most_positive)
-    return Sample(both.gather(1, source), positive, slots < positive_count + negative_count)
-
-
-def _highest(wanted: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Indices (N, count) of the wanted ones with the highest keys, and how many (N, 1)."""
-    indices = torch.where(wanted, keys, -1).topk(count, dim=1).indices
-    return indices, wanted.sum(dim=1, keepdim=True).clamp(max=count)
+    source = torch.where(positive, slots, slots - positive_count + count)
+    indices = ranked.flatten(1).gather(1, source)
+    return Sample(indices, positive, slots < positive_count + negative_count)

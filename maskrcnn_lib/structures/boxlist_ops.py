@@ -58,7 +58,7 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp(min=0)
     intersection = width * height
     union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - intersection
-    return torch.where(union > 0, intersection / union, 0.0)
+    return (intersection / union).nan_to_num_(0.0)  # where the union is 0, so is the intersection
 
 
 def boxlist_iou(boxlist1: BoxList, boxlist2: BoxList) -> Tensor:

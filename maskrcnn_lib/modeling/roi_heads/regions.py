@@ -12,8 +12,7 @@ from maskrcnn_lib.modeling.outputs import Proposals, host_may_wait
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.sampling import (
     IGNORED,
-    NEGATIVE,
-    POSITIVE,
+    labels_of_matches,
     random_keys,
     sample_balanced,
 )
@@ -107,24 +106,22 @@ class RegionSampler:
         is_offered = targets.valid if self.proposes_objects else torch.zeros_like(targets.valid)
         valid = torch.cat((proposals.valid, is_offered), dim=1)
         matches = self.matcher.match_boxes(targets.boxes, boxes)  # (N, R + G)
-        kinds = torch.where(matches >= 0, POSITIVE, NEGATIVE)
-        ignored = (matches == Matcher.BETWEEN_THRESHOLDS) | ~valid
-        proposal_count, object_count = proposals.valid.shape[1], targets.valid.shape[1]
+        counts = {PROPOSAL_IDS: proposals.valid.shape[1], GROUND_TRUTH_IDS: targets.valid.shape[1]}
         ids = torch.cat(
-            (
-                torch.arange(proposal_count, device=boxes.device) + PROPOSAL_IDS,
-                torch.arange(object_count, device=boxes.device) + GROUND_TRUTH_IDS,
-            )
+            [
+                torch.arange(first, first + count, device=boxes.device)
+                for first, count in counts.items()
+            ]
         )
         sample = sample_balanced(
-            kinds.masked_fill(ignored, IGNORED),
+            labels_of_matches(matches).masked_fill(~valid, IGNORED),
             random_keys(targets.seeds, ids),
             batch_size=self.batch_size,
             positive_fraction=self.positive_fraction,
         )
         matched = matches.gather(1, sample.indices).masked_fill(~sample.positive, 0)
         labels = torch.zeros_like(matched)
-        if object_count:
+        if targets.labels.shape[1]:
             labels = targets.labels.gather(1, matched).masked_fill(~sample.positive, 0)
         return Regions(
             boxes.gather(1, sample.indices[:, :, None].expand(-1, -1, 4)),
@@ -158,7 +155,12 @@ class RegionSampler:
 
 def all_rows(regions: Regions) -> Rows:
     """All sampled regions."""
-    return _rows(regions, _positions(regions.valid), regions.valid)
+    if host_may_wait(regions.valid):
+        return _rows(regions, _positions(regions.valid), regions.valid)
+    # A host that may not wait for the device does not know which are used, so it takes all.
+    flat = (part.flatten() for part in (regions.labels, regions.matched, regions.valid))
+    slots = torch.arange(regions.valid.numel(), device=regions.valid.device)
+    return Rows(boxes_to_rois(regions.boxes), *flat, slots)
 
 
 def positive_rows(regions: Regions) -> Rows:
@@ -193,13 +195,7 @@ def repeat_positives(positive: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _positions(valid: Tensor) -> Tensor:
-    """Which of the N * S slots are looked at.
-
-    On the CPU those that are used, at least one, so that each layer gets an input and a gradient.
-    On other devices all, because the host would have to wait for the device to know them.
-    """
-    if not host_may_wait(valid):
-        return torch.arange(valid.numel(), device=valid.device)
+    """Which of the N * S slots are used; at least one, so that each layer gets a gradient."""
     positions = valid.flatten().nonzero().flatten()
     return positions if len(positions) else torch.zeros(min(1, valid.numel()), dtype=torch.int64)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from maskrcnn_lib.layers.nms import batched_nms_fixed
 from maskrcnn_lib.modeling.box_coder import BoxCoder, clip_boxes
 from maskrcnn_lib.modeling.outputs import Proposals, drop_unused_slots
+from maskrcnn_lib.utils.transfer import send
 
 
 def select_proposals(
@@ -40,26 +41,25 @@ def select_proposals(
         min_size: width and height that a proposal must have after clipping to its image; empty
             ones are dropped in any case.
     """
-    level_logits, level_anchors, level_offsets = [], [], []
-    for of_level, logits, all_offsets in zip(anchors, objectness, offsets, strict=True):
-        count = min(pre_nms_top_n, logits.shape[1])
-        logits, chosen = logits.topk(count, dim=1)  # (N, k); sigmoid keeps the order
-        level_logits.append(logits)
-        level_anchors.append(of_level[chosen])
-        level_offsets.append(all_offsets.gather(1, chosen[:, :, None].expand(-1, -1, 4)))
+    level_logits, level_choices = [], []
+    first = 0
+    for logits in objectness:
+        best = logits.topk(min(pre_nms_top_n, logits.shape[1]), dim=1)  # sigmoid keeps the order
+        level_logits.append(best.values)
+        level_choices.append(best.indices + first if first else best.indices)
+        first += logits.shape[1]
     scores = torch.cat(level_logits, dim=1).float().sigmoid()  # (N, K)
-    boxes = box_coder.decode(torch.cat(level_offsets, dim=1), torch.cat(level_anchors, dim=1))
+    chosen = torch.cat(level_choices, dim=1)  # among the anchors of all levels
+    best_offsets = torch.cat(list(offsets), dim=1).gather(1, chosen[:, :, None].expand(-1, -1, 4))
+    boxes = box_coder.decode(best_offsets, torch.cat(list(anchors))[chosen])
     boxes = clip_boxes(boxes, image_sizes)  # (N, K, 4)
     sides = boxes[..., 2:] - boxes[..., :2]
     usable = ((sides >= min_size) & (sides > 0)).all(dim=-1)
-    levels = [
-        torch.full((logits.shape[1],), level, dtype=torch.int64, device=boxes.device)
-        for level, logits in enumerate(level_logits)
-    ]
+    levels = _levels([logits.shape[1] for logits in level_logits], boxes.device)
     chosen, counts = batched_nms_fixed(
         boxes,
         scores.masked_fill(~usable, -torch.inf),
-        torch.cat(levels).expand(len(boxes), -1),
+        levels.expand(len(boxes), -1),
         nms_threshold,
         max_output=min(max_proposals, scores.shape[1]),
         max_per_group=post_nms_top_n,
@@ -73,6 +73,12 @@ def select_proposals(
             valid,
         )
     )
+
+
+def _levels(counts: Sequence[int], device: torch.device) -> Tensor:
+    """(K,) int64: the number of each level as often as its count says."""
+    numbers = [level for level, count in enumerate(counts) for _ in range(count)]
+    return send(torch.tensor(numbers, dtype=torch.int64), device)
 
 
 def limit_batch(proposals: Proposals, max_proposals: int) -> Proposals:

@@ -18,9 +18,8 @@ from maskrcnn_lib.modeling.losses import (
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.sampling import (
     IGNORED,
-    NEGATIVE,
-    POSITIVE,
     Sample,
+    labels_of_matches,
     random_keys,
     sample_balanced,
 )
@@ -100,8 +99,7 @@ def sample_anchors(
     Arguments as for ``rpn_losses``.
     """
     matches = learning.matcher.match_boxes(targets.boxes, anchors)
-    labels = torch.where(matches >= 0, POSITIVE, NEGATIVE)
-    labels = labels.masked_fill(matches == Matcher.BETWEEN_THRESHOLDS, IGNORED)
+    labels = labels_of_matches(matches)
     if learning.straddle >= 0:
         inside = anchors_inside(anchors, image_sizes, learning.straddle)
         labels = labels.masked_fill(~inside, IGNORED)
@@ -125,7 +123,6 @@ def anchors_inside(anchors: Tensor, image_sizes: Tensor, straddle: float) -> Ten
         image_sizes: (N, 2) heights and widths.
         straddle: pixels.
     """
-    x1, y1, x2, y2 = anchors.unbind(-1)
-    height, width = image_sizes[:, :, None].unbind(1)  # (N, 1) each
-    limit = straddle + 1
-    return (x1 >= -straddle) & (y1 >= -straddle) & (x2 < width + limit) & (y2 < height + limit)
+    start, end = anchors.split(2, dim=-1)  # (A, 2) each
+    limit = image_sizes.flip(1)[:, None] + (straddle + 1)  # (N, 1, 2), width first
+    return (start >= -straddle).all(dim=-1) & (end < limit).all(dim=-1)

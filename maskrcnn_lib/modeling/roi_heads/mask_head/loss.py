@@ -1,6 +1,5 @@
 """What the mask head learns: the outline of the object in each region (Mask R-CNN, section 3)."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,8 @@ def mask_loss(logits: Tensor, goal: Tensor, valid: Tensor) -> LossSum:
         valid: (K,) bool, which regions count.
     """
     logits = at_least_float32(logits)
-    loss = F.binary_cross_entropy_with_logits(logits, goal.to(logits), reduction="none")
-    per_region = loss.mean(dim=(1, 2))
-    return LossSum(torch.where(valid, per_region, 0.0).sum(), valid.sum())
+    share = valid[:, None, None] / (logits.shape[1] * logits.shape[2])  # of each pixel
+    total = F.binary_cross_entropy_with_logits(
+        logits, goal.to(logits), weight=share.to(logits), reduction="sum"
+    )
+    return LossSum(total, valid.sum())
