@@ -88,8 +88,9 @@ class TrainingStep:
         with _memory_advice(batch[0].tensors, batch[1]):
             parts = list(split(batch, self.parts, self.device))
             results = [self._backward(part, is_last=part is parts[-1]) for part in parts]
-        names = results[0][0]
-        losses = sum(values for _, values in results)
+        names, losses = results[0]
+        for _, values in results[1:]:
+            losses = losses + values
         asked = losses.new_tensor([float(stop) * get_world_size()])
         values = sum_over_ranks(torch.cat([losses, losses.sum()[None], asked])) / get_world_size()
         return Outcome(names, torch.cat([values, self._clipped_norm()[None].to(values)]))

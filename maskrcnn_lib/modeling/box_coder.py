@@ -85,7 +85,7 @@ def _times(pairs: Tensor, factors: Sequence[float]) -> Tensor:
     """Each of the pairs (..., 2) times its own factor; in one call where there is but one."""
     first, second = factors
     if first == second:
-        return pairs * first
+        return pairs if first == 1 else pairs * first
     x, y = pairs.unbind(-1)
     return torch.stack((x * first, y * second), dim=-1)
 
@@ -94,7 +94,7 @@ def _over(pairs: Tensor, divisors: Sequence[float]) -> Tensor:
     """As ``_times``, divided."""
     first, second = divisors
     if first == second:
-        return pairs / first
+        return pairs if first == 1 else pairs / first
     x, y = pairs.unbind(-1)
     return torch.stack((x / first, y / second), dim=-1)
 

@@ -48,21 +48,22 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def box_offsets_to(
-    objects: Tensor, matched: Tensor, references: Tensor, wanted: Tensor, box_coder: BoxCoder
+    objects: Tensor, matched: Tensor, references: Tensor, box_coder: BoxCoder
 ) -> Tensor:
-    """Offsets (N, S, 4) from reference boxes to the objects matched to them; 0 where not wanted.
+    """Offsets (N, S, 4) from reference boxes to the objects matched to them.
+
+    They need not be finite where the object is but an empty slot.
 
     Args:
         objects: (N, G, 4) xyxy.
         matched: (N, S) int64, which object.
         references: (N, S, 4) xyxy.
-        wanted: (N, S) bool.
         box_coder: turns boxes into offsets.
     """
     if objects.shape[1] == 0:
         return torch.zeros_like(references)
     goal = objects.gather(1, matched[:, :, None].expand(-1, -1, 4))
-    return torch.where(wanted[:, :, None], box_coder.encode(goal, references), 0.0)
+    return box_coder.encode(goal, references)
 
 
 def smooth_l1_where(prediction: Tensor, goal: Tensor, wanted: Tensor, *, beta: float) -> Tensor:

@@ -83,16 +83,18 @@ class Matcher:
             matches.append(block_matches)
             if self.allow_low_quality_matches:
                 highest.append(quality.amax(dim=-1))
-        matched = torch.cat(best, dim=-1) >= self.high_threshold
+        if len(blocks) == 1:  # all is in memory still
+            matched = block_best >= self.high_threshold
+            if self.allow_low_quality_matches:
+                matched = matched | _equals_highest(quality, highest[0].unsqueeze(-1))
+            return self._where_matched(block_best, matched, block_matches)
+        all_best = torch.cat(best, dim=-1)
+        matched = all_best >= self.high_threshold
         if self.allow_low_quality_matches:
             limit = torch.stack(highest).amax(dim=0).unsqueeze(-1)  # (N, G, 1)
-            if len(blocks) == 1:  # all is in memory still
-                return self._where_matched(
-                    best[0], matched | _equals_highest(quality, limit), matches[0]
-                )
             ties = [_equals_highest(pairwise_iou(elements, block), limit) for block in blocks]
             matched = matched | torch.cat(ties, dim=-1)
-        return self._where_matched(torch.cat(best, dim=-1), matched, torch.cat(matches, dim=-1))
+        return self._where_matched(all_best, matched, torch.cat(matches, dim=-1))
 
     def _where_matched(self, best: Tensor, matched: Tensor, matches: Tensor) -> Tensor:
         # One more than BETWEEN_THRESHOLDS is BELOW_LOW_THRESHOLD.

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.utils.random import hash_integers
+
 # Constants of SplitMix64 (Steele, Lea, Flood 2014) as signed 64-bit integers.
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST_FACTOR = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -36,18 +38,31 @@ class Sample(NamedTuple):
     valid: Tensor
 
 
-def random_keys(seeds: Tensor, ids: Tensor) -> Tensor:
+def hashed_seeds(seeds: Tensor) -> Tensor | None:
+    """``starts`` for ``random_keys``, from seeds (N,) on the CPU; None where they are elsewhere.
+
+    Two draws of each image begin with the same hash of its seed, which takes torch 13 calls.
+    """
+    if seeds.device.type != "cpu":
+        return None
+    hashes = [hash_integers(seed) for seed in seeds.tolist()]
+    return torch.tensor([h - (1 << 64) if h > _LARGEST else h for h in hashes], dtype=torch.int64)
+
+
+def random_keys(seeds: Tensor, ids: Tensor, *, starts: Tensor | None = None) -> Tensor:
     """A number for each image and candidate that looks random, the same on every device.
 
     Args:
         seeds: (N,) int64, one per image.
         ids: (K,) or (N, K) int64 >= 0, names of the candidates.
+        starts: (N,) what ``hashed_seeds`` gives, where it is known already.
 
     Returns:
         (N, K) int64, uniform in 0 .. 2^63 - 1.
     """
-    start = _mix(seeds + _GAMMA)[:, None]
-    return _mix(start + (ids + 1) * _GAMMA) & _LARGEST
+    if starts is None:
+        starts = _mix(seeds + _GAMMA)
+    return _mix(starts[:, None] + (ids + 1) * _GAMMA) & _LARGEST
 
 
 def _mix(value: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_lib.modeling.packed_masks import PackedMasks, pack_masks
+from maskrcnn_lib.modeling.sampling import hashed_seeds
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 from maskrcnn_lib.utils.transfer import send
@@ -31,6 +32,7 @@ class Targets(NamedTuple):
         packed_masks: the same on the device of the boxes.
         keypoints: (N, G, P, 3) float32, x and y in pixels and visibility, as ``Keypoints`` has
             them; None where they are not needed.
+        starts: (N,) int64, ``sampling.hashed_seeds`` of the seeds; None where they are not known.
     """
 
     boxes: Tensor
@@ -40,6 +42,7 @@ class Targets(NamedTuple):
     masks: list[SegmentationMask] | None = None
     packed_masks: PackedMasks | None = None
     keypoints: Tensor | None = None
+    starts: Tensor | None = None
 
 
 def batch_targets(
@@ -96,8 +99,16 @@ def batch_targets(
         parts.append(torch.cat([torch.zeros((0, num_keypoints, 3), device=home), *points]))
     boxes, labels, *keypoints = (send(_into_slots(part, at_home), device) for part in parts)
     valid = send(used, device)
-    seeds = send(_as_seeds(seeds, len(targets)), device)
-    result = Targets(boxes, labels, valid, seeds, keypoints=keypoints[0] if keypoints else None)
+    seeds = _as_seeds(seeds, len(targets))
+    starts = hashed_seeds(seeds)
+    result = Targets(
+        boxes,
+        labels,
+        valid,
+        send(seeds, device),
+        keypoints=keypoints[0] if keypoints else None,
+        starts=None if starts is None else send(starts, device),
+    )
     if not with_masks:
         return result
     masks = [target.get_field("masks") for target in targets]

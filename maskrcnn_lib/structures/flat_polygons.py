@@ -1,9 +1,9 @@
 """Polygons of many objects in three tensors, as the operators take them."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,16 +52,17 @@ class FlatPolygons(NamedTuple):
 
 
 def _offsets(sizes: Sequence[int]) -> Tensor:
-    return _running_total(torch.tensor(sizes, dtype=torch.int64))
+    return _running_total(np.array(sizes, dtype=np.int64))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Offsets of all, from those of parts that each begin at 0, in a fixed number of calls."""
-    steps = torch.cat(list(parts)).diff()  # with one step back to 0 between two parts
-    ends = set(accumulate(len(part) for part in parts))
-    kept = [index for index in range(len(steps)) if index + 1 not in ends]
-    return _running_total(steps[torch.tensor(kept, dtype=torch.int64, device=steps.device)])
+    """Offsets of all, from those of parts that each begin at 0.
+
+    With numpy, whose calls on so few numbers take a fraction of the time of torch's.
+    """
+    steps = np.concatenate([np.diff(part.cpu().numpy()) for part in parts])
+    return _running_total(steps)
 
 
-def _running_total(sizes: Tensor) -> Tensor:
-    return torch.nn.functional.pad(sizes.cumsum(dim=0), (1, 0))
+def _running_total(sizes: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(sizes))))

@@ -147,7 +147,8 @@ def _box_loss_per_image(
     """(N,) sums of the loss of the boxes of the wanted anchors."""
     references = anchors.expand(len(wanted), -1, -1)
     offsets = at_least_float32(offsets)
-    goals = box_offsets_to(boxes, matched, references, wanted, box_coder)
+    goals = box_offsets_to(boxes, matched, references, box_coder)
+    goals = torch.where(wanted[:, :, None], goals, 0.0)
     if learning.box_loss == "smooth_l1":
         losses = F.smooth_l1_loss(offsets, goals, beta=learning.beta, reduction="none").sum(dim=-1)
     else:

@@ -115,14 +115,15 @@ class RegionSampler:
         )
         sample = sample_balanced(
             labels_of_matches(matches).masked_fill(~valid, IGNORED),
-            random_keys(targets.seeds, ids),
+            random_keys(targets.seeds, ids, starts=targets.starts),
             batch_size=self.batch_size,
             positive_fraction=self.positive_fraction,
         )
-        matched = matches.gather(1, sample.indices).masked_fill(~sample.positive, 0)
-        labels = torch.zeros_like(matched)
+        background = ~sample.positive
+        matched = matches.gather(1, sample.indices).masked_fill(background, 0)
+        labels = matched  # all 0, where there are no objects
         if targets.labels.shape[1]:
-            labels = targets.labels.gather(1, matched).masked_fill(~sample.positive, 0)
+            labels = targets.labels.gather(1, matched).masked_fill(background, 0)
         return Regions(
             boxes.gather(1, sample.indices[:, :, None].expand(-1, -1, 4)),
             labels,

@@ -1,6 +1,7 @@
 """From objectness and offsets of all anchors to the proposals of each image."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -41,21 +42,22 @@ def select_proposals(
         min_size: width and height that a proposal must have after clipping to its image; empty
             ones are dropped in any case.
     """
-    level_logits, level_choices = [], []
-    first = 0
-    for logits in objectness:
-        best = logits.topk(min(pre_nms_top_n, logits.shape[1]), dim=1)  # sigmoid keeps the order
-        level_logits.append(best.values)
-        level_choices.append(best.indices + first if first else best.indices)
-        first += logits.shape[1]
-    scores = torch.cat(level_logits, dim=1).float().sigmoid()  # (N, K)
-    chosen = torch.cat(level_choices, dim=1)  # among the anchors of all levels
+    best = [
+        logits.topk(min(pre_nms_top_n, logits.shape[1]), dim=1)  # sigmoid keeps the order
+        for logits in objectness
+    ]
+    scores = torch.cat([level.values for level in best], dim=1).float().sigmoid()  # (N, K)
+    levels, firsts = _levels(
+        [logits.shape[1] for logits in objectness],
+        [level.values.shape[1] for level in best],
+        scores.device,
+    )
+    chosen = torch.cat([level.indices for level in best], dim=1) + firsts  # of all levels
     best_offsets = torch.cat(list(offsets), dim=1).gather(1, chosen[:, :, None].expand(-1, -1, 4))
     boxes = box_coder.decode(best_offsets, torch.cat(list(anchors))[chosen])
     boxes = clip_boxes(boxes, image_sizes)  # (N, K, 4)
     sides = boxes[..., 2:] - boxes[..., :2]
-    usable = ((sides >= min_size) & (sides > 0)).all(dim=-1)
-    levels = _levels([logits.shape[1] for logits in level_logits], boxes.device)
+    usable = (sides >= min_size if min_size > 0 else sides > 0).all(dim=-1)
     chosen, counts = batched_nms_fixed(
         boxes,
         scores.masked_fill(~usable, -torch.inf),
@@ -65,20 +67,34 @@ def select_proposals(
         max_per_group=post_nms_top_n,
     )
     valid = torch.arange(chosen.shape[1], device=boxes.device) < counts[:, None]
+    unused = ~valid
     boxes = boxes.gather(1, chosen[:, :, None].expand(-1, -1, 4))
     return drop_unused_slots(
         Proposals(
-            boxes.masked_fill(~valid[:, :, None], 0.0),
-            scores.gather(1, chosen).masked_fill(~valid, 0.0),
+            boxes.masked_fill(unused[:, :, None], 0.0),
+            scores.gather(1, chosen).masked_fill(unused, 0.0),
             valid,
         )
     )
 
 
-def _levels(counts: Sequence[int], device: torch.device) -> Tensor:
-    """(K,) int64: the number of each level as often as its count says."""
-    numbers = [level for level, count in enumerate(counts) for _ in range(count)]
-    return send(torch.tensor(numbers, dtype=torch.int64), device)
+def _levels(
+    sizes: Sequence[int], counts: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of K anchors, ``counts`` of each level: the level, and the number of its first anchor.
+
+    Args:
+        sizes: anchors that each level has.
+        counts: those of them that are among the K.
+        device: of the results, (K,) int64 each.
+    """
+    firsts = [0, *accumulate(sizes)]
+    rows = [
+        [value for value, count in zip(values, counts, strict=False) for _ in range(count)]
+        for values in (range(len(counts)), firsts)
+    ]
+    levels, of_level = send(torch.tensor(rows, dtype=torch.int64), device)
+    return levels, of_level
 
 
 def limit_batch(proposals: Proposals, max_proposals: int) -> Proposals:

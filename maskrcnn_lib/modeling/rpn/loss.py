@@ -79,9 +79,7 @@ def rpn_losses(
         logits, sample.positive.to(logits), weight=sample.valid.to(logits), reduction="sum"
     )
     matched = matches.gather(1, sample.indices).clamp(min=0)
-    goal = box_offsets_to(
-        targets.boxes, matched, anchors[sample.indices], sample.positive, box_coder
-    )
+    goal = box_offsets_to(targets.boxes, matched, anchors[sample.indices], box_coder)
     box_loss = smooth_l1_where(at_least_float32(offsets), goal, sample.positive, beta=learning.beta)
     count = sample.valid.sum()
     return {
@@ -105,7 +103,7 @@ def sample_anchors(
         labels = labels.masked_fill(~inside, IGNORED)
     sample = sample_balanced(
         labels,
-        random_keys(targets.seeds, ids),
+        random_keys(targets.seeds, ids, starts=targets.starts),
         batch_size=learning.batch_size,
         positive_fraction=learning.positive_fraction,
     )

@@ -80,11 +80,15 @@ class RPNHead(nn.Module):
         around = neighbourhoods(features, anchors // per_position, table)  # (N, S, 9 * C)
         kernel = self.conv.weight.permute(0, 2, 3, 1).flatten(1)
         hidden = F.relu(F.linear(around, kernel, self.conv.bias))
-        logits = F.linear(hidden, self.cls_logits.weight.flatten(1), self.cls_logits.bias)
-        offsets = F.linear(hidden, self.bbox_pred.weight.flatten(1), self.bbox_pred.bias)
-        offsets = offsets.unflatten(-1, (per_position, 4))  # (N, S, A, 4)
-        chosen = number[..., None].expand(-1, -1, -1, 4)
-        return logits.gather(2, number)[:, :, 0], offsets.gather(2, chosen)[:, :, 0]
+        # Both layers as one, which says of each anchor its logit and its offsets, A times 5 values.
+        layers = self.cls_logits, self.bbox_pred
+        weights = [layer.weight.reshape(per_position, -1, hidden.shape[2]) for layer in layers]
+        biases = [layer.bias.reshape(per_position, -1) for layer in layers]
+        weight, bias = torch.cat(weights, dim=1).flatten(0, 1), torch.cat(biases, dim=1).flatten()
+        values = F.linear(hidden, weight, bias).unflatten(-1, (per_position, 5))  # (N, S, A, 5)
+        chosen = values.gather(2, number[..., None].expand(-1, -1, -1, 5))[:, :, 0]
+        logits, offsets = chosen.split((1, 4), dim=-1)
+        return logits.squeeze(-1), offsets
 
 
 class FBNetV3RPNHead(nn.Module):

@@ -24,8 +24,8 @@ FREE = ("aten.empty", "aten.new_empty", "aten.promote_types", "aten.detach", "pr
 # Calls after which a host has to wait for a device.
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default")
 
-MOST_CALLS = 765
-MOST_CALLS_OUTSIDE_THE_BACKBONE = 700
+MOST_CALLS = 700
+MOST_CALLS_OUTSIDE_THE_BACKBONE = 465
 
 
 class Calls(TorchDispatchMode):

@@ -51,7 +51,6 @@ def box_losses(
         targets.boxes.flatten(0, 1)[None],
         (rows.rois[:, 0].long() * targets.boxes.shape[1] + rows.matched)[None],
         rows.rois[None, :, 1:],
-        positive[None],
         box_coder,
     )[0]
     box_loss = smooth_l1_where(

@@ -41,8 +41,9 @@ def mask_targets(
     Returns:
         (K, M, M) float32 on the device of ``rows``; zeros where a row is not valid.
     """
-    ends = rows.rois[:, 3:] + box_end_offset
-    boxes = torch.cat((rows.rois[:, 1:3], ends), dim=1)
+    boxes = rows.rois[:, 1:]
+    if box_end_offset:
+        boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + box_end_offset), dim=1)
     images = rows.rois[:, 0].long()
     if targets.boxes.shape[1] == 0:
         return boxes.new_zeros((len(boxes), resolution, resolution))
