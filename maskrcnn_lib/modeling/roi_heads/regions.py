@@ -12,6 +12,8 @@ from maskrcnn_lib.modeling.outputs import Proposals, host_may_wait
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.sampling import (
     IGNORED,
+    NEGATIVE,
+    POSITIVE,
     labels_of_matches,
     random_keys,
     sample_balanced,
