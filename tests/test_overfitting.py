@@ -2,12 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from maskrcnn_lib import COCODemo
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.engine.training import run_training
 from maskrcnn_lib.evaluation.coco_eval import evaluate_coco
+from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.boxlist_ops import boxlist_iou
 
 # COCO train2017: motorcycle and person; two dogs and a toilet; dog, person, refrigerator and
 # handbag; four cows. The smallest object is 80 pixels across.
@@ -18,8 +23,6 @@ SETTINGS = {
     "DATALOADER.NUM_WORKERS": 0,
     "INPUT.HORIZONTAL_FLIP_PROB_TRAIN": 0.0,
     "MODEL.DEVICE": "cpu",
-    "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 200,
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
     "SOLVER.IMS_PER_BATCH": 4,
     "SOLVER.REFERENCE_BATCH": 4,
     "SOLVER.OPTIMIZER": "ADAMW",
@@ -29,7 +32,6 @@ SETTINGS = {
     "SOLVER.SCHEDULE": "cosine",
     "SOLVER.STEPS": (),
     "SOLVER.WARMUP_ITERS": 10,
-    "SOLVER.MAX_ITER": 60,
     "SOLVER.LOG_PERIOD": 10,
 }
 
@@ -46,28 +48,83 @@ def four_photos(annotations):
     }
 
 
+def learn(folder, images, content, name, settings):
+    """Trains a model on the photos; returns its config and what it then finds on them, by kind."""
+    photos = folder / "four.json"
+    photos.write_text(json.dumps(content))
+    source = (f"coco:{photos}:{images}",)
+    settings = {
+        **SETTINGS,
+        **settings,
+        "DATASETS.TRAIN": source,
+        "DATASETS.TEST": source,
+        "OUTPUT_DIR": str(folder / "run"),
+    }
+    cfg = get_cfg(name, [word for setting in settings.items() for word in setting])
+    run_training(cfg, device=torch.device("cpu"))
+    found = (folder / "run" / "inference" / "four").glob("*.json")
+    return cfg, {path.stem: json.loads(path.read_text()) for path in found}
+
+
+def ap50(content, found, kind):
+    return evaluate_coco(content, found[kind], kind, backend="pycocotools").metrics["AP50"]
+
+
 @pytest.mark.slow
 def test_four_photos_are_learned_by_heart(test_data, tmp_path):
-    photos, weights = tmp_path / "four.json", tmp_path / "weights.pth"
-    content = four_photos(test_data / "coco_mini" / "annotations" / "instances_train2017.json")
-    photos.write_text(json.dumps(content))
+    mini, weights = test_data / "coco_mini", tmp_path / "weights.pth"
+    content = four_photos(mini / "annotations" / "instances_train2017.json")
     published = torch.load(test_data / "weights" / "mask_rcnn_fbnetv3a_float.pth")
     kept = {name: value for name, value in published.items() if not name.startswith(LAST_LAYERS)}
     assert len(kept) == len(published) - 6
     torch.save(kept, weights)
-    source = (f"coco:{photos}:{test_data / 'coco_mini' / 'train2017'}",)
     settings = {
-        **SETTINGS,
-        "DATASETS.TRAIN": source,
-        "DATASETS.TEST": source,
         "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 1 + len(content["categories"]),
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
+        "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 200,
         "MODEL.WEIGHT": str(weights),
-        "OUTPUT_DIR": str(tmp_path / "run"),
+        "SOLVER.MAX_ITER": 60,
     }
-    words = [word for setting in settings.items() for word in setting]
-    cfg = get_cfg("d2go/mask_rcnn_fbnetv3a_C4", words)
-    run_training(cfg, device=torch.device("cpu"))
-    for kind in ("bbox", "segm"):
-        found = json.loads((tmp_path / "run" / "inference" / "four" / f"{kind}.json").read_text())
-        scores = evaluate_coco(content, found, kind, backend="pycocotools")
-        assert scores.metrics["AP50"] > 0.95
+    model = "d2go/mask_rcnn_fbnetv3a_C4"
+    _, found = learn(tmp_path, mini / "train2017", content, model, settings)
+    assert ap50(content, found, "bbox") > 0.95
+    assert ap50(content, found, "segm") > 0.95
+
+
+@pytest.mark.slow
+def test_retinanet_learns_four_photos_by_heart_and_shows_them(test_data, tmp_path, monkeypatch):
+    """Pyramid and head begin with random weights; then COCODemo loads what training wrote."""
+    monkeypatch.setenv("MASKRCNN_WEIGHTS_DIR", str(test_data / "weights"))
+    images = test_data / "coco_mini" / "train2017"
+    content = four_photos(test_data / "coco_mini" / "annotations" / "instances_train2017.json")
+    settings = {
+        "INPUT.MIN_SIZE_TRAIN": (128,),
+        "INPUT.MAX_SIZE_TRAIN": 192,
+        "INPUT.MIN_SIZE_TEST": 128,
+        "INPUT.MAX_SIZE_TEST": 192,
+        "DATALOADER.ASPECT_RATIO_GROUPING": False,
+        "MODEL.RETINANET.NUM_CLASSES": 1 + len(content["categories"]),
+        "SOLVER.MAX_ITER": 200,
+        "TEST.IMS_PER_BATCH": 4,  # the padding of this batch is learned by heart, too
+    }
+    model = "retinanet/retinanet_R-50-FPN_1x"
+    cfg, found = learn(tmp_path, images, content, model, settings)
+    assert ap50(content, found, "bbox") > 0.9
+
+    weights = tmp_path / "run" / "model_final.safetensors"
+    demo = COCODemo(cfg, confidence_threshold=0.9, weights=weights)
+    photos = [
+        np.asarray(Image.open(images / image["file_name"]).convert("RGB"))[..., ::-1]
+        for image in content["images"]
+    ]
+    names = {item["id"]: item["name"] for item in content["categories"]}
+    for image, predictions in zip(content["images"], demo.compute_predictions(photos), strict=True):
+        top = demo.select_top_predictions(predictions)
+        classes = [demo.class_name(label) for label in top.get_field("labels").tolist()]
+        for item in content["annotations"]:
+            if item["image_id"] == image["id"]:
+                truth = BoxList([item["bbox"]], top.size, mode="xywh").convert("xyxy")
+                overlap, name = max(zip(boxlist_iou(truth, top)[0].tolist(), classes, strict=True))
+                assert overlap > 0.5 and name == names[item["category_id"]]
+    drawn = demo.run_on_opencv_image(photos[0])
+    assert drawn.shape == photos[0].shape and (drawn != photos[0]).any()
