@@ -1,6 +1,7 @@
 """Many weights scaled and brought to another dtype in a few calls instead of a few for each."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -29,6 +30,41 @@ def in_dtype(
         scales: for each weight a constant that can be broadcast to its shape, in its dtype.
     """
     return _InDtype.apply(dtype, scales, *weights)
+
+
+def scaled_again_for_backward(
+    weights: Sequence[Tensor], scales: Sequence[Tensor], scaled: Sequence[Tensor]
+) -> AbstractContextManager:
+    """Within it, autograd keeps none of the scaled weights, but scales again when it needs them.
+
+    A copy of a ResNet-50's weights takes 94 MB in float32, all the way from its forward pass to its
+    backward pass. Scaling them again takes a hundredth of a convolution's time.
+
+    Args:
+        weights, scales: as for ``in_dtype``.
+        scaled: what it gave, in the dtype of the weights.
+
+    Raises:
+        RuntimeError: in the backward pass, if a weight was changed in between.
+    """
+    places = {value.data_ptr(): index for index, value in enumerate(scaled)}
+    versions = [weight._version for weight in weights]
+    known: dict[int, Tensor] = {}
+
+    def pack(value: Tensor) -> Tensor | int:
+        return places.get(value.data_ptr(), value)
+
+    def unpack(packed: Tensor | int) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        if packed not in known:
+            if versions != [weight._version for weight in weights]:
+                raise RuntimeError("a weight was changed between forward and backward pass")
+            with torch.no_grad():
+                known.update(enumerate(torch._foreach_mul(weights, scales)))
+        return known.pop(packed)
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 class _InDtype(torch.autograd.Function):

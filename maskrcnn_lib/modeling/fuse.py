@@ -7,7 +7,7 @@ training; ``fuse_frozen_norms`` does it once and for all in a model that only pr
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -17,7 +17,11 @@ from torch.nn import functional as F
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.convolution import conv2d
 from maskrcnn_lib.layers.packed import PackedConv2d, PackedLinear
-from maskrcnn_lib.layers.weight_lists import computing_dtype, in_dtype
+from maskrcnn_lib.layers.weight_lists import (
+    computing_dtype,
+    in_dtype,
+    scaled_again_for_backward,
+)
 
 # Norms that do the same to every input, the latter outside training mode.
 ConstantNorm = FrozenBatchNorm2d | nn.BatchNorm2d | nn.SyncBatchNorm
@@ -82,16 +86,21 @@ def scaled_at_once(part: nn.Module, x: Tensor) -> Iterator[None]:
         x: what it is about to get.
     """
     dtype = computing_dtype(x)
-    pairs = []
+    pairs: list[tuple[nn.Conv2d, FrozenBatchNorm2d]] = []
+    keeping: AbstractContextManager = nullcontext()
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         pairs = trained_before_frozen_norms(part)
     if pairs:
         scales = [norm.scale_and_shift(dtype)[0].reshape(-1, 1, 1, 1) for _, norm in pairs]
-        weights = in_dtype([conv.weight for conv, _ in pairs], dtype, scales=scales)
+        own = [conv.weight for conv, _ in pairs]
+        weights = in_dtype(own, dtype, scales=scales)
         for (_, norm), weight in zip(pairs, weights, strict=True):
             norm.scaled_weight = weight
+        if dtype == own[0].dtype:  # others take less memory
+            keeping = scaled_again_for_backward(own, scales, weights)
     try:
-        yield
+        with keeping:
+            yield
     finally:
         for _, norm in pairs:
             norm.scaled_weight = None

@@ -163,3 +163,15 @@ def test_scaled_weight_of_a_frozen_convolution_is_kept_until_something_changes()
     ):
         change()
         torch.testing.assert_close(pair(x), pair.norm(pair.conv(x)))
+
+
+def test_weights_changed_between_forward_and_backward_are_noticed():
+    torch.manual_seed(0)
+    pair = Pair(nn.Conv2d(3, 4, 1, bias=False), random_norm(4))
+    x = torch.randn(1, 3, 5, 5, requires_grad=True)
+    with scaled_at_once(pair, x):
+        y = pair(x)
+    with torch.no_grad():
+        pair.conv.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="changed between"):
+        y.sum().backward()
