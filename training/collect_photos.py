@@ -46,7 +46,7 @@ def find_images(directory: Path) -> Iterator[Image.Image]:
             try:
                 yield Image.open(path).convert("RGB")
             except OSError:
-                continue  # not an image, whatever its name says
+                print(f"{path} cannot be read as an image", file=sys.stderr)
         elif path.suffix.lower() in VIDEOS:
             yield from _frames(path)
 
@@ -58,6 +58,8 @@ def _frames(path: Path) -> Iterator[Image.Image]:
     while True:
         found, frame = video.read()
         if not found:
+            if number == 0:
+                print(f"{path} cannot be read as a video", file=sys.stderr)
             return
         if number % FRAME_STEP == 0:
             yield Image.fromarray(np.ascontiguousarray(frame[..., ::-1]))

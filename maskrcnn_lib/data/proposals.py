@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -57,7 +58,7 @@ def read_proposals(path: str | Path, *, limit: int = 0) -> dict[int, Regions]:
             if image_id in found:
                 raise ValueError(f"image {image_id} comes twice")
             found[image_id] = _checked(image_id, boxes, scores, limit)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} cannot be read as proposals: {reason}") from error
     return found

@@ -187,10 +187,9 @@ def _read(
     dataset: Any, indices: Sequence[int], batch_size: int
 ) -> Iterator[tuple[Sequence[int], list[np.ndarray]]]:
     """Batches of images, of which the next ones are read in another thread."""
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: deque[tuple[Sequence[int], Future[list[np.ndarray]]]] = deque()
-        for batch in batches:
+        for batch in batches_of(indices, batch_size):
             waiting.append((batch, pool.submit(read_images, dataset, batch)))
             if len(waiting) > _READ_AHEAD:
                 ready, images = waiting.popleft()
@@ -198,6 +197,17 @@ def _read(
         while waiting:
             ready, images = waiting.popleft()
             yield ready, images.result()
+
+
+def batches_of(indices: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    """The indices in their order, ``batch_size`` at a time; the last batch may have fewer.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"the batch size must be at least 1, but is {batch_size}")
+    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
 
 
 def read_images(dataset: Any, indices: Sequence[int]) -> list[np.ndarray]:

@@ -73,12 +73,12 @@ def _propose(
     from tqdm import tqdm
 
     from maskrcnn_lib.data.proposals import Regions, image_ids
-    from maskrcnn_lib.engine.testing import read_images
+    from maskrcnn_lib.engine.testing import batches_of, read_images
 
     ids = image_ids(dataset)
     found = {}
-    for start in tqdm(range(0, len(ids), batch_size), unit="batch", disable=not progress):
-        indices = range(start, min(start + batch_size, len(ids)))
+    batches = batches_of(range(len(ids)), batch_size)
+    for indices in tqdm(batches, unit="batch", disable=not progress):
         for index, regions in zip(indices, detector(read_images(dataset, indices)), strict=True):
             scores = regions.get_field("objectness")
             found[ids[index]] = Regions(regions.bbox.numpy(), scores.numpy())

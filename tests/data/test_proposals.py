@@ -104,6 +104,13 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match="cannot be read as proposals"):
         read_proposals(tmp_path / "text.npz")
+    write_proposals(tmp_path / "cut.npz", GIVEN)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"cut\.npz cannot be read as proposals"):
+        read_proposals(tmp_path / "cut.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty\.npz cannot be read as proposals"):
+        read_proposals(tmp_path / "empty.npz")
     (tmp_path / "boxes.txt").write_text("")
     with pytest.raises(ValueError, match=r"read from \.npz, \.json, \.pkl"):
         read_proposals(tmp_path / "boxes.txt")

@@ -65,3 +65,12 @@ def test_other_endings_are_refused_before_any_work(capsys):
     data = ["--json", "a.json", "--images", "images", "--output", "proposals.txt"]
     assert main(["proposals", *MODEL, *data]) == 1
     assert "written to .npz or .json" in capsys.readouterr().err
+
+
+def test_a_batch_of_no_images_is_refused(few_photos, tmp_path, capsys):
+    annotations, images, _ = few_photos
+    output = tmp_path / "proposals.npz"
+    data = ["--json", str(annotations), "--images", str(images), "--output", str(output)]
+    assert main(["proposals", *MODEL, *data, "--batch-size", "-1", *SMALL]) == 1
+    assert "batch size must be at least 1, but is -1" in capsys.readouterr().err
+    assert not output.exists()
