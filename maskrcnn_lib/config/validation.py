@@ -85,6 +85,12 @@ _NOT_FOLLOWED = {
     "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS": False,
     "TEST.BBOX_AUG.ENABLED": False,
 }
+# The same of one-stage detectors, which have no RoI heads.
+_NOT_FOLLOWED_IN_ONE_STAGE = {
+    "MODEL.MASK_ON": False,
+    "MODEL.KEYPOINT_ON": False,
+    "TEST.SOFT_NMS.ENABLED": False,
+}
 _HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
 
 
@@ -108,7 +114,8 @@ def validate(cfg: CfgNode) -> None:
 def keys_not_followed(cfg: CfgNode) -> list[str]:
     """Keys that ask for something which this version does not do."""
     flat = cfg.flat()
-    return [key for key, nothing in _NOT_FOLLOWED.items() if flat[key] != nothing]
+    keys = _NOT_FOLLOWED | (_NOT_FOLLOWED_IN_ONE_STAGE if is_one_stage(cfg) else {})
+    return [key for key, nothing in keys.items() if flat[key] != nothing]
 
 
 def _check_names(cfg: CfgNode) -> Iterator[str]:

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from maskrcnn_lib.checkpoint import DetectronCheckpointer
 from maskrcnn_lib.config.architecture import class_section, num_classes, only_proposes
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.build import make_data_loader
 from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
 from maskrcnn_lib.data.datasets.build import build_test_datasets, class_count
@@ -200,6 +201,8 @@ def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
         logger.info("%s", note)
     for warning in check_schedule(plan.cfg):
         logger.warning("%s", warning)
+    for key in keys_not_followed(plan.cfg):
+        logger.warning("%s is set, but this version does not follow it", key)
     plan.cfg.freeze()
     return plan.cfg
 

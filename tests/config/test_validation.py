@@ -68,3 +68,11 @@ def test_keys_that_are_not_followed_are_found():
     assert keys_not_followed(get_cfg()) == []
     asked = ["TEST.BBOX_AUG.ENABLED", True, "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", True]
     assert sorted(keys_not_followed(get_cfg(None, asked))) == sorted(asked[::2])
+
+
+def test_a_one_stage_detector_does_not_follow_what_needs_roi_heads():
+    asked = ["MODEL.MASK_ON", True, "TEST.SOFT_NMS.ENABLED", True]
+    assert keys_not_followed(get_cfg(None, asked)) == []
+    retinanet = ["MODEL.RETINANET_ON", True, "MODEL.RPN_ONLY", True]
+    assert keys_not_followed(get_cfg(None, retinanet)) == []
+    assert keys_not_followed(get_cfg(None, [*retinanet, *asked])) == asked[::2]
