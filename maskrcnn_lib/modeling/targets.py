@@ -83,20 +83,10 @@ def batch_targets(
     fullest = max(counts, default=0)
     # Joined where the targets are, so that they move to another device in one piece.
     home = targets[0].bbox.device if targets else device
-    boxes = torch.cat([torch.zeros((0, 4), device=home), *(t.bbox for t in targets)])
-    labels = torch.cat(
-        [
-            torch.zeros(0, dtype=torch.int64, device=home),
-            *(target.get_field("labels") for target in targets),
-        ]
-    )
-    _check_values(boxes, labels, counts, num_classes)
+    parts = _joined(targets, home, num_keypoints)
+    _check_values(*parts[:2], counts, num_classes)
     used = torch.arange(fullest) < torch.tensor(counts, dtype=torch.int64)[:, None]  # (N, G)
     at_home = send(used, home)
-    parts = [boxes, labels]
-    if num_keypoints:
-        points = [_points(i, t, num_keypoints) for i, t in enumerate(targets) if len(t)]
-        parts.append(torch.cat([torch.zeros((0, num_keypoints, 3), device=home), *points]))
     boxes, labels, *keypoints = (send(_into_slots(part, at_home), device) for part in parts)
     valid = send(used, device)
     seeds = _as_seeds(seeds, len(targets))
@@ -114,6 +104,19 @@ def batch_targets(
     masks = [target.get_field("masks") for target in targets]
     packed = pack_masks(masks, fullest).to(device)
     return result._replace(masks=masks, packed_masks=packed)
+
+
+def _joined(targets: Sequence[BoxList], home: torch.device, num_keypoints: int) -> list[Tensor]:
+    """Boxes, labels and, where asked for, keypoints of all images one behind the other."""
+    no_labels = torch.zeros(0, dtype=torch.int64, device=home)
+    parts = [
+        torch.cat([torch.zeros((0, 4), device=home), *(t.bbox for t in targets)]),
+        torch.cat([no_labels, *(t.get_field("labels") for t in targets)]),
+    ]
+    if num_keypoints:
+        points = [_points(i, t, num_keypoints) for i, t in enumerate(targets) if len(t)]
+        parts.append(torch.cat([torch.zeros((0, num_keypoints, 3), device=home), *points]))
+    return parts
 
 
 def _into_slots(rows: Tensor, used: Tensor) -> Tensor:

@@ -80,17 +80,14 @@ def predict(
     from tqdm import tqdm
 
     from maskrcnn_lib.data.image_io import find_images, read_image
-    from maskrcnn_lib.engine.inference import choose_model, usual_confidence
+    from maskrcnn_lib.engine.inference import choose_model
     from maskrcnn_lib.engine.predictor import COCODemo
 
-    if confidence is None:
-        confidence = usual_confidence(_published(model, config, weights, overrides))
-    if not 0 <= confidence <= 1:
-        raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
+    least = _least_score(confidence, _published(model, config, weights, overrides))
     paths = list(dict.fromkeys(find_images(images, suffixes)))
     pictures = _picture_paths(paths, Path(output), formats)
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
-    demo = COCODemo(cfg, confidence, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
+    demo = COCODemo(cfg, least, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
     writer = _Writer(demo, Path(output), pictures, with_json="json" in formats)
     summary = Summary()
     for path in tqdm(paths, unit="image", disable=not progress):
@@ -105,6 +102,17 @@ def predict(
         summary.found[path] = list(zip(names, top.get_field("scores").tolist(), strict=True))
     summary.written = writer.finish()
     return summary
+
+
+def _least_score(confidence: float | None, published: str | None) -> float:
+    """Score from which detections are shown: as asked for, else what is usual with the model."""
+    from maskrcnn_lib.engine.inference import usual_confidence
+
+    if confidence is None:
+        return usual_confidence(published)
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
+    return confidence
 
 
 class _Writer:
