@@ -48,6 +48,7 @@ _UNIT_INTERVAL = (
     "MODEL.RETINANET.INFERENCE_TH",
     "MODEL.RETINANET.NMS_TH",
     "SOLVER.WARMUP_FACTOR",
+    "TEST.SOFT_NMS.MIN_SCORE",
 )
 _AT_LEAST_ONE = (
     "INPUT.LSJ.SIZE",
@@ -63,6 +64,7 @@ _AT_LEAST_ONE = (
     "MODEL.RPN.POST_NMS_TOP_N_TEST",
     "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN",
     "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
+    "MODEL.RFCN.PS_GRID_SIZE",
 )
 _NOT_NEGATIVE = (
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
@@ -72,6 +74,7 @@ _NOT_NEGATIVE = (
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.SIZE_DIVISIBILITY",
     "MODEL.RPN.MIN_SIZE",
+    "MODEL.RFCN.REDUCED_CHANNELS",
     "SOLVER.REFERENCE_BATCH",
     "SOLVER.MAX_EPOCH",
     "SOLVER.CLIP_GRADIENTS",
@@ -250,6 +253,13 @@ def _check_cascade(cfg: CfgNode) -> Iterator[str]:
                 f"MODEL.ROI_BOX_CASCADE_HEAD.{key} needs one entry for each of the "
                 f"{len(keys.IOUS)} stages of IOUS, but has {len(keys[key])}"
             )
+    if any(not 0 <= iou <= 1 for iou in keys.IOUS):
+        yield f"MODEL.ROI_BOX_CASCADE_HEAD.IOUS must lie within 0 and 1, but are {keys.IOUS}"
+    if any(len(weights) != 4 for weights in keys.BBOX_REG_WEIGHTS):
+        yield (
+            "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS needs the 4 values of dx, dy, dw, dh for "
+            f"each stage, but is {keys.BBOX_REG_WEIGHTS}"
+        )
     if not cfg.MODEL.CLS_AGNOSTIC_BBOX_REG:
         yield (
             "MODEL.ROI_BOX_CASCADE_HEAD.IOUS needs MODEL.CLS_AGNOSTIC_BBOX_REG True: a stage hands "

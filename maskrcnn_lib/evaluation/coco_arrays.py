@@ -229,14 +229,19 @@ def _run_length_texts(
     masks: Sequence[Mapping[str, Any]], sizes: np.ndarray, numbers: np.ndarray, what: str
 ) -> MaskTexts:
     """Masks that are run lengths; ``numbers`` tell errors which entries they are of."""
-    stated = np.fromiter(chain.from_iterable(map(itemgetter("size"), masks)), np.int64)
+    try:
+        stated = np.fromiter(chain.from_iterable(map(itemgetter("size"), masks)), np.int64)
+        counts = list(map(itemgetter("counts"), masks))
+    except KeyError as error:
+        key = error.args[0]
+        number = next(n for n, mask in zip(numbers, masks, strict=True) if key not in mask)
+        raise ValueError(f"mask of {what} {number} lacks {key}") from None
     wrong = np.flatnonzero((stated.reshape(-1, 2) != sizes).any(axis=1))
     if len(wrong):
         raise ValueError(
             f"mask of {what} {numbers[wrong[0]]} is {masks[wrong[0]]['size']}, its image "
             f"{sizes[wrong[0]].tolist()} ([height, width])"
         )
-    counts = list(map(itemgetter("counts"), masks))
     if not set(map(type, counts)) <= {str}:
         counts = [_text(c, *size) for c, size in zip(counts, sizes.tolist(), strict=True)]
     return MaskTexts.of(counts)
@@ -252,9 +257,13 @@ def _text(counts: str | bytes | list[int], height: int, width: int) -> str:
 
 
 def _polygon_texts(masks: Sequence[Sequence[Sequence[float]]], sizes: np.ndarray) -> MaskTexts:
-    """Masks that are lists of polygons."""
-    coordinates = chain.from_iterable(chain.from_iterable(masks))
-    points = torch.from_numpy(np.fromiter(coordinates, np.float64).reshape(-1, 2))
+    """Masks that are lists of polygons.
+
+    A last x without its y is left out, as by the COCO API: it would move all points behind it.
+    """
+    even = (polygon[: len(polygon) // 2 * 2] for polygon in chain.from_iterable(masks))
+    coordinates = np.fromiter(chain.from_iterable(even), np.float64)
+    points = torch.from_numpy(coordinates.reshape(-1, 2))
     lengths = [[len(polygon) // 2 for polygon in polygons] for polygons in masks]
     flat = FlatPolygons.from_counts(points, lengths)
     runs, offsets = torch.ops.maskrcnn.polygons_to_rle(*flat, torch.from_numpy(sizes))

@@ -18,6 +18,7 @@ from maskrcnn_lib.evaluation.average_precision import (
     precision_curves,
     summarize,
 )
+from maskrcnn_lib.evaluation.coco_results import check_results
 from maskrcnn_lib.evaluation.keypoint_truth import check_sigmas, complete_keypoints
 from maskrcnn_lib.evaluation.scores import Scores
 from maskrcnn_lib.layers._library import ops_available
@@ -33,8 +34,6 @@ KEYPOINT_METRICS = (
     *("AP", "AP50", "AP75", "APm", "APl"),
     *("AR", "AR50", "AR75", "ARm", "ARl"),
 )
-# What a result of each kind has to say.
-_RESULT_KEYS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 OWN_BACKEND = "maskrcnn_lib"
 # module that must be importable for each package, the fastest first
@@ -111,20 +110,6 @@ def _choose_backend(name: str, iou_type: IouType) -> str:
     return name
 
 
-def _check_results(
-    results: Sequence[Mapping[str, Any]], iou_type: IouType, image_ids: set[int]
-) -> None:
-    needed = ("image_id", "category_id", "score", _RESULT_KEYS[iou_type])
-    for index, result in enumerate(results):
-        missing = [key for key in needed if key not in result]
-        if missing:
-            raise ValueError(f"result {index} lacks {', '.join(missing)}")
-        if result["image_id"] not in image_ids:
-            raise ValueError(
-                f"result {index} is of image {result['image_id']}, which the data set does not have"
-            )
-
-
 def _score_by_package(
     backend: str,
     annotations: Mapping[str, Any],
@@ -134,7 +119,7 @@ def _score_by_package(
 ) -> tuple[list[float], np.ndarray]:
     """The numbers of the summary, and precision as in :class:`Curves`."""
     image_ids = {image["id"] for image in annotations["images"]}
-    _check_results(results, iou_type, image_ids)
+    check_results(results, iou_type, image_ids)
     # the packages write into what they are given
     truth, detections = copy.deepcopy(dict(annotations)), [dict(result) for result in results]
     if iou_type == "keypoints":

@@ -3,13 +3,16 @@
 Masks go from M x M probabilities straight to run lengths; no image-sized bitmap is made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from maskrcnn_lib.config.dialects import DEFAULT_PASTE, PasteRule
 from maskrcnn_lib.layers import masks_to_rle
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.keypoint import Keypoints
+
+# What a result of each kind has to say.
+_RESULT_KEYS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
 def coco_results(
@@ -71,3 +74,24 @@ def coco_results(
         for result, numbers in zip(results, points.flatten(1).tolist(), strict=True):
             result["keypoints"] = numbers
     return results
+
+
+def check_results(
+    results: Sequence[Mapping[str, Any]], kind: str, image_ids: Collection[int]
+) -> None:
+    """Raises ValueError that names a result which lacks a key or is of none of the images.
+
+    Args:
+        results: COCO results.
+        kind: "bbox", "segm" or "keypoints".
+        image_ids: of the data set; a set or a dict.
+    """
+    needed = ("image_id", "category_id", "score", _RESULT_KEYS[kind])
+    for index, result in enumerate(results):
+        missing = [key for key in needed if key not in result]
+        if missing:
+            raise ValueError(f"result {index} lacks {', '.join(missing)}")
+        if result["image_id"] not in image_ids:
+            raise ValueError(
+                f"result {index} is of image {result['image_id']}, which the data set does not have"
+            )

@@ -1,12 +1,12 @@
 """Scores the results of a data set by the rules that are its own."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_lib.evaluation.cityscapes_eval import evaluate_cityscapes
 from maskrcnn_lib.evaluation.coco_eval import evaluate_coco
+from maskrcnn_lib.evaluation.coco_results import check_results
 from maskrcnn_lib.evaluation.ground_truth import coco_content, image_id
 from maskrcnn_lib.evaluation.scores import Scores
 from maskrcnn_lib.evaluation.voc_eval import evaluate_voc
@@ -62,12 +62,13 @@ def _has_truth(content: Mapping[str, Any], kind: str) -> bool:
 
 
 def _score_cityscapes(dataset: Any, found: Results) -> Scores:
-    by_image = defaultdict(list)
+    positions = range(len(dataset))
+    by_image: dict[int, list] = {image_id(dataset, index): [] for index in positions}
+    check_results(found, "segm", by_image)
     for result in found:
         by_image[result["image_id"]].append(result)
-    positions = range(len(dataset))
     return evaluate_cityscapes(
         (dataset.instance_ids(index) for index in positions),
-        [by_image[image_id(dataset, index)] for index in positions],
+        list(by_image.values()),
         dataset.categories,
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from maskrcnn_lib.evaluation.coco_results import check_results
 from maskrcnn_lib.evaluation.overlaps import overlaps
 from maskrcnn_lib.evaluation.scores import Scores
 
@@ -53,8 +54,12 @@ def evaluate_voc(
         ``AP50``, VOC's own number, ``AP75``, and ``AP``, the mean over IoUs of 0.5 to 0.95, with
         the area under the curve (2010 and later); ``AP50_07``, ``AP75_07`` and ``AP_07`` with 11
         recalls (until 2009). Per class: AP50.
+
+    Raises:
+        ValueError: a result lacks a key or is of an image that the data set does not have.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in annotations["images"]}
+    check_results(results, kind, sizes)
     objects, found = _by_class(annotations["annotations"]), _by_class(results)
     curves = {"": average_precision, "_07": average_precision_07}
     names = {c["id"]: c["name"] for c in annotations["categories"]}

@@ -29,6 +29,9 @@ from maskrcnn_lib.config.validation import keys_not_followed
         (["MODEL.GROUP_NORM.DIM_PER_GP", 8], ["exactly one", "8 and 32"]),
         (["SOLVER.STEPS", (200, 100)], ["SOLVER.STEPS must rise"]),
         (["SOLVER.WARMUP_METHOD", "cosine"], ["'cosine'", "linear"]),
+        (["TEST.SOFT_NMS.MIN_SCORE", 5.0], ["TEST.SOFT_NMS.MIN_SCORE", "within 0 and 1"]),
+        (["MODEL.RFCN.PS_GRID_SIZE", 0], ["MODEL.RFCN.PS_GRID_SIZE must be at least 1"]),
+        (["MODEL.RFCN.REDUCED_CHANNELS", -1], ["REDUCED_CHANNELS must not be negative"]),
     ],
 )
 def test_message_names_the_key_and_what_would_do(overrides, words):

@@ -225,6 +225,22 @@ def test_masks_of_other_images_are_refused():
             evaluate_coco(truth, [result, broken], "segm", backend="maskrcnn_lib")
 
 
+@pytest.mark.parametrize("key", ["size", "counts"])
+def test_incomplete_masks_are_named(key):
+    truth, (result,) = example()
+    mask = {k: value for k, value in result["segmentation"].items() if k != key}
+    with pytest.raises(ValueError, match=f"mask of result 1 lacks {key}"):
+        evaluate_coco(truth, [result, {**result, "segmentation": mask}], "segm")
+
+
+def test_an_x_without_its_y_moves_no_other_point():
+    truth, (result,) = example()
+    square = [5.0, 5.0, 25.0, 5.0, 25.0, 25.0, 5.0, 25.0]
+    truth["annotations"][0]["segmentation"] = [[40.0, 40.0, 45.0, 40.0, 45.0, 45.0, 40.0], square]
+    truth["annotations"][1] |= {"segmentation": [[*square, 7.0]], "category_id": 3, "iscrowd": 0}
+    assert_same(truth, [result, {**result, "image_id": 2}], "segm")
+
+
 def test_incomplete_annotations_are_named():
     truth, results = example()
     del truth["annotations"][1]["area"]

@@ -88,6 +88,15 @@ def test_classes_without_countable_objects_are_left_out_of_the_mean():
     assert set(evaluate_voc(content([]), []).metrics.values()) == {-1.0}
 
 
+def test_results_that_cannot_be_scored_are_named():
+    truth = content([(0, 1, (10, 10, 50, 50), 0)])
+    good = result(0, (10, 10, 50, 50), 0.9)
+    with pytest.raises(ValueError, match="result 1 is of image 7"):
+        evaluate_voc(truth, [good, {**good, "image_id": 7}])
+    with pytest.raises(ValueError, match="result 0 lacks segmentation"):
+        evaluate_voc(truth, [good], "segm")
+
+
 def random_case(seed, images=40, categories=3, per_image=4):
     """Objects that may overlap, and detections near and far, some with equal scores."""
     rng = np.random.default_rng(seed)

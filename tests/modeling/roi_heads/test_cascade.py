@@ -244,6 +244,8 @@ def test_a_stage_has_its_own_offsets_and_overlap():
     [
         (["MODEL.CLS_AGNOSTIC_BBOX_REG", False], "CLS_AGNOSTIC_BBOX_REG True"),
         (["MODEL.ROI_BOX_CASCADE_HEAD.IOUS", (0.5, 0.6)], "each of the 2 stages"),
+        (["MODEL.ROI_BOX_CASCADE_HEAD.IOUS", (0.5, 0.6, 70.0)], "within 0 and 1"),
+        (["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", [[1.0]] * 3], "dx, dy, dw, dh"),
         (["MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR", True], "must be False in a cascade"),
     ],
 )
