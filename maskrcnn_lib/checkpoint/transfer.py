@@ -149,7 +149,7 @@ def download_file(
         _check(url, partial, sha256=sha256, md5_url=md5_url, timeout_s=timeout_s)
         os.replace(partial, destination)
     except ValueError:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise
     finally:
         if checked and partial.exists() and partial.stat().st_size:

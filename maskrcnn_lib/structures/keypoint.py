@@ -277,6 +277,7 @@ def make_keypoints(points: Tensor, size: Sequence[float], skeleton: Skeleton | N
         else Keypoints with the skeleton.
     """
     names = PersonKeypoints.NAMES
-    if skeleton.names == names if skeleton is not None else points.shape[1] == len(names):
+    is_person = len(names) == points.shape[1] if skeleton is None else names == skeleton.names
+    if is_person:
         return PersonKeypoints(points, size)
     return Keypoints(points, size, skeleton)
