@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from maskrcnn_lib.checkpoint.importers.base import without_stage
+from maskrcnn_lib.checkpoint.importers.base import (
+    DENSE_LOGITS,
+    anchors_per_position,
+    without_stage,
+)
 
 # Parameters with rows per class, the background first, and their rows per class.
 _ROWS = {
@@ -16,9 +20,6 @@ _ROWS = {
     "roi_heads.mask.predictor.mask_fcn_logits": 1,
     "roi_heads.mask.iou_head.fc_mask_iou": 1,
 }
-# A one-stage detector has rows for each anchor, and in these one per class, without background.
-_DENSE_LOGITS = "rpn.head.cls_logits"
-_DENSE_OFFSETS = "rpn.head.bbox_pred"
 
 
 def rearrange_classes(
@@ -52,9 +53,10 @@ def rearrange_classes(
             if value is not None:
                 rearranged[name] = value
                 chosen.append(name)
-    anchors = len(weights.get(f"{_DENSE_OFFSETS}.bias", ())) // 4
+    # A one-stage detector has rows for each anchor, and in these one per class, without background.
+    anchors = anchors_per_position(weights)
     foreground = [(row - 1, taken - 1) for row, taken in pairs[1:]]
-    for name in _parameters(_DENSE_LOGITS, weights, targets):
+    for name in _parameters(DENSE_LOGITS, weights, targets):
         without_background = counts[0] - 1, counts[1] - 1
         value = _rows_by_class(
             weights[name], targets[name], (anchors, 1), without_background, foreground

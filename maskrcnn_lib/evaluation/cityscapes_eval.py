@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskrcnn_lib.evaluation.overlaps import encode, intersections, mask_areas, run_lengths
-from maskrcnn_lib.evaluation.scores import Scores
+from maskrcnn_lib.evaluation.scores import IOU_THRESHOLDS, Scores, mean_of_known
 
-IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 MIN_REGION = 100  # pixels
 # Label ids of pixels that are not evaluated: unlabelled, ego vehicle, rectification border, out of
 # region of interest, static, dynamic, ground, parking, rail track, guard rail, bridge, tunnel,
@@ -68,8 +67,10 @@ def evaluate_cityscapes(
     table = np.array(
         [[_average_precision(matches[i], t) for t in IOU_THRESHOLDS] for i in class_names]
     ).reshape(len(class_names), len(IOU_THRESHOLDS))
-    per_class = {name: _mean(row) for name, row in zip(class_names.values(), table, strict=True)}
-    metrics = {"AP": _mean(table), "AP50": _mean(table[:, 0])}
+    per_class = {
+        name: mean_of_known(row) for name, row in zip(class_names.values(), table, strict=True)
+    }
+    metrics = {"AP": mean_of_known(table), "AP50": mean_of_known(table[:, 0])}
     return Scores("segm", metrics, per_class, "Cityscapes' rules")
 
 
@@ -138,8 +139,3 @@ def _area(hits: np.ndarray, errors: np.ndarray, missed: int) -> float:
     recall = np.append(right / (len(hits) + missed), 0.0)
     around = np.concatenate([recall[:1], recall, [0.0]])
     return float(precision @ (around[:-2] - around[2:]) / 2)
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else -1.0

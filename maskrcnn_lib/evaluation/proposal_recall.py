@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_lib.evaluation.overlaps import overlaps
-from maskrcnn_lib.evaluation.scores import Scores
+from maskrcnn_lib.evaluation.scores import IOU_THRESHOLDS, Scores
 
 LIMITS = (100, 1000)  # proposals of an image
 # Least and greatest area of an object in square pixels, both included.
 AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
-IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
 # Per metric ("ARs@100") the overlap of each object with its proposal.
 Coverage = dict[str, list[float]]

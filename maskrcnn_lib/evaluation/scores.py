@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+"""The overlaps that ``AP`` and ``AR`` are the means over."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -36,3 +41,9 @@ def flat_scores(name: str, scores: Mapping[str, Scores]) -> dict[str, float]:
         for metric, value in score.metrics.items()
         if value >= 0
     }
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean without NaN, which stands where there is nothing to measure on; -1 without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else -1.0

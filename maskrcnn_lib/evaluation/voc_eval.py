@@ -14,9 +14,8 @@ import numpy as np
 
 from maskrcnn_lib.evaluation.coco_results import check_results
 from maskrcnn_lib.evaluation.overlaps import overlaps
-from maskrcnn_lib.evaluation.scores import Scores
+from maskrcnn_lib.evaluation.scores import IOU_THRESHOLDS, Scores, mean_of_known
 
-IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 _INTERVALS = 10  # between the 11 recalls of 2007
 
 
@@ -75,8 +74,8 @@ def evaluate_voc(
     metrics = {}
     for suffix, values in table.items():
         columns = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
-        metrics |= {f"{name}{suffix}": _mean(values[:, c]) for name, c in columns.items()}
-    per_class = {names[i]: _mean(table[""][row, :1]) for row, i in enumerate(sorted(names))}
+        metrics |= {f"{name}{suffix}": mean_of_known(values[:, c]) for name, c in columns.items()}
+    per_class = {names[i]: mean_of_known(table[""][row, :1]) for row, i in enumerate(sorted(names))}
     return Scores(kind, metrics, per_class, "Pascal VOC's rules")
 
 
@@ -141,8 +140,3 @@ def _by_class(entries: Sequence[Mapping[str, Any]]) -> dict[int, dict[Any, list]
     for entry in entries:
         grouped[entry["category_id"]][entry["image_id"]].append(entry)
     return grouped
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else -1.0
