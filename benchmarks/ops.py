@@ -36,7 +36,9 @@ class Row(NamedTuple):
     peer: Callable[[], object]
 
 
-def random_boxes(count: int, size: tuple[int, int], smallest: float, largest: float):
+def random_boxes(
+    count: int, size: tuple[int, int], smallest: float, largest: float
+) -> torch.Tensor:
     """Boxes within the image, (count, 4) xyxy."""
     height, width = size
     centre = torch.rand(count, 2) * torch.tensor([width, height])
@@ -45,7 +47,7 @@ def random_boxes(count: int, size: tuple[int, int], smallest: float, largest: fl
     return torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
 
 
-def object_masks(count: int, size: int):
+def object_masks(count: int, size: int) -> torch.Tensor:
     """Round objects with uneven borders, (count, size, size) probabilities."""
     axis = torch.linspace(-1, 1, size)
     distance = (axis[:, None] ** 2 + axis**2).sqrt()
@@ -53,7 +55,7 @@ def object_masks(count: int, size: int):
     return torch.sigmoid(12 * (0.4 + 0.6 * border - distance))
 
 
-def random_rois(count: int, smallest: float, largest: float):
+def random_rois(count: int, smallest: float, largest: float) -> torch.Tensor:
     """Boxes of one image, (count, 5), with sizes spread evenly in logarithm."""
     height, width = IMAGE_SIZE
     centre = torch.rand(count, 2) * torch.tensor([width, height])
@@ -133,7 +135,7 @@ def keypoint_rows() -> Iterator[Row]:
     )
 
 
-def outlines(count: int, points: int, size: tuple[int, int]):
+def outlines(count: int, points: int, size: tuple[int, int]) -> list[np.ndarray]:
     """Round objects with uneven borders: `count` polygons, (points, 2) float64."""
     boxes = random_boxes(count, size, 40, 300).double()
     centre, radius = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2

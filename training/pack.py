@@ -3,7 +3,7 @@
     python training/pack.py output/model_final.pth maskrcnn_lib/weights/NAME.safetensors
 
 Teacher's adaptor and optimizer stay behind; layers become 8-bit integers. Prints size and SHA-256,
-which belong into ``config/model_entries.py``.
+which belong into ``config/zoo/packaged.py``.
 """
 
 import argparse
