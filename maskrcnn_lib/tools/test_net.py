@@ -114,6 +114,12 @@ def _datasets(
 
     if (annotations is None) != (images is None):
         raise ValueError("--test-json and --test-images are needed together")
+    if annotations is not None and cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            "MODEL.LOAD_PROPOSALS needs a file of proposals for each data set by name: instead of "
+            f"--test-json give DATASETS.TEST '(\"coco:{annotations}:{images}\",)' and "
+            "DATASETS.PROPOSAL_FILES_TEST"
+        )
     if annotations is not None:
         return {Path(annotations).stem: COCODataset(annotations, images)}
     if not cfg.DATASETS.TEST:

@@ -58,7 +58,8 @@ def test_without_proposals_such_a_model_says_what_it_needs(few_photos, capsys):
     annotations, images, _ = few_photos
     data = ["--test-json", str(annotations), "--test-images", str(images)]
     assert main(["test", *MODEL, *data, *SMALL, "MODEL.LOAD_PROPOSALS", "True"]) == 1
-    assert "PROPOSAL_FILES_TEST" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"coco:{annotations}:{images}" in told and "PROPOSAL_FILES_TEST" in told
 
 
 def test_other_endings_are_refused_before_any_work(capsys):
