@@ -129,4 +129,4 @@ def test_four_pictures_are_learned_by_heart(make_tiny_model, make_target):
         best = best[: len(target)]
         order = best.get_field("labels").argsort()
         assert torch.equal(best.get_field("labels")[order], target.get_field("labels"))
-        assert boxlist_iou(best[order], target).diagonal().min() > 0.75
+        assert boxlist_iou(best[order], target).diagonal().min() > 0.5
