@@ -1,6 +1,5 @@
 """Data loaders for training and testing, as a config describes them."""
 
-import os
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from maskrcnn_lib.data.samplers import (
 )
 from maskrcnn_lib.data.transformed_dataset import TransformedDataset
 from maskrcnn_lib.data.transforms import CopyPaste, Step, build_transforms
+from maskrcnn_lib.utils.collect_env import usable_processors
 from maskrcnn_lib.utils.comm import get_rank, get_world_size
 
 # Enough for 4 workers that prefetch 2 batches of 128 images with 8 tensors each.
@@ -102,7 +102,8 @@ def _loader(cfg: Any, dataset: TransformedDataset, batch_sampler: Any) -> DataLo
     return DataLoader(
         dataset,
         batch_sampler=batch_sampler,
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, _usable_cpus()),
+        # more workers than processors only wait for each other
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, usable_processors()),
         collate_fn=BatchCollator(cfg.DATALOADER.SIZE_DIVISIBILITY),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_sit_out_sigterm,
@@ -131,13 +132,6 @@ def _allow_open_files() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _usable_cpus() -> int:
-    """More workers than processors only wait for each other."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _aspect_groups(cfg: Any, dataset: Any) -> list[int]:

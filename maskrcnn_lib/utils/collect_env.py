@@ -48,7 +48,7 @@ def collect_env_info(libraries: Mapping[str, str] | None = None) -> str:
         "CUDA compiler": _tool_version(("nvcc",)),
         "CUDA arch list": " ".join(torch.cuda.get_arch_list()) or "none",
         "GPUs": _gpus(),
-        "CPU": f"{_processors()} processors, {torch.backends.cpu.get_cpu_capability()}",
+        "CPU": f"{usable_processors()} processors, {torch.backends.cpu.get_cpu_capability()}",
         "threads": f"{torch.get_num_threads()} in operators, "
         f"{torch.get_num_interop_threads()} between operators",
         "settings": _settings(),
@@ -114,7 +114,7 @@ def _gpus() -> str:
     return "; ".join(gpus)
 
 
-def _processors() -> int:
+def usable_processors() -> int:
     """Processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
