@@ -38,11 +38,11 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");
   m.def(
       "batched_nms_fixed(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, "
-      "int max_output, int max_per_group) -> (Tensor indices, Tensor counts)");
+      "SymInt max_output, int max_per_group) -> (Tensor indices, Tensor counts)");
   // Likewise, where scores decay instead; method: 0 hard, 1 linear, 2 gaussian.
   m.def(
       "soft_nms_fixed(Tensor boxes, Tensor scores, Tensor groups, int method, float iou_threshold, "
-      "float sigma, float min_score, int max_output) "
+      "float sigma, float min_score, SymInt max_output) "
       "-> (Tensor indices, Tensor scores, Tensor counts)");
 
   // M x M mask probabilities to pixels: bitmaps (N, height, width), or run lengths of the bitmaps
@@ -73,6 +73,9 @@ STABLE_TORCH_LIBRARY(maskrcnn, m) {
   m.def(
       "sigmoid_focal_loss_backward(Tensor grad, Tensor logits, Tensor labels, float gamma, "
       "float alpha) -> Tensor");
+
+  // relu(y + bias + add) in place of y, which a convolution gave; on GPUs alone.
+  m.def("finish_convolution_(Tensor(a!) y, Tensor? bias, Tensor? add, bool relu) -> ()");
 
   // A 3x3 convolution with padding 1 that predicts, weights in the frequencies of 4 x 4 tiles.
   m.def("winograd_conv3x3(Tensor input, Tensor weight, Tensor? bias, bool relu) -> Tensor");

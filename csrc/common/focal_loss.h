@@ -29,13 +29,27 @@ struct FocalTerms {
   Acc focus;     // q^gamma
 };
 
+// Where infinity would meet a factor of 0; floats end a little further on.
+constexpr float kAsGoodAsInfinite = 3.0e38f;
+
+// Both leave NaN as it is.
+template <typename Acc>
+C10_HOST_DEVICE inline Acc at_most_finite(Acc value) {
+  return value > kAsGoodAsInfinite ? kAsGoodAsInfinite : value;
+}
+
+template <typename Acc>
+C10_HOST_DEVICE inline Acc at_least_finite(Acc value) {
+  return value < -kAsGoodAsInfinite ? -kAsGoodAsInfinite : value;
+}
+
 template <typename Acc>
 C10_HOST_DEVICE inline FocalTerms<Acc> focal_terms(Acc z, Acc gamma) {
   const Acc e = std::exp(-std::abs(z));
   const Acc log_one_plus_e = std::log1p(e);
   const Acc wrong = (z >= 0 ? Acc(1) : e) / (1 + e);
   const Acc softplus = (z >= 0 ? z : Acc(0)) + log_one_plus_e;
-  const Acc log_wrong = (z >= 0 ? Acc(0) : z) - log_one_plus_e;
+  const Acc log_wrong = (z >= 0 ? Acc(0) : at_least_finite(z)) - log_one_plus_e;
   const Acc focus = gamma == 2 ? wrong * wrong : std::exp(gamma * log_wrong);
   return {wrong, softplus, focus};
 }
@@ -49,7 +63,8 @@ C10_HOST_DEVICE inline Acc focal_loss(Acc x, bool positive, const FocalRule<Acc>
 template <typename Acc>
 C10_HOST_DEVICE inline Acc focal_slope(Acc x, bool positive, const FocalRule<Acc>& rule) {
   const FocalTerms<Acc> terms = focal_terms(positive ? -x : x, rule.gamma);
-  const Acc slope = terms.focus * (rule.gamma * (1 - terms.wrong) * terms.softplus + terms.wrong);
+  const Acc far = (1 - terms.wrong) * at_most_finite(terms.softplus);
+  const Acc slope = terms.focus * (rule.gamma * far + terms.wrong);
   return positive ? -rule.positive_weight * slope : rule.negative_weight * slope;
 }
 

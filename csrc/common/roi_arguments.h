@@ -141,26 +141,29 @@ inline ForwardInputs forward_inputs(const std::vector<Tensor>& features, const T
 struct BackwardInputs {
   RoiProblem problem;
   bool channels_last;
-  Tensor grad;  // contiguous in the memory format of the features
+  Tensor grad;  // contiguous in the memory format of the features, or in any: see below
   Tensor rois;
   std::vector<Tensor> gradients;
 };
 
 // `sampling`: its pooled size is taken from grad. `sum_type`: dtype of the gradients.
+// `any_format`: kernels for channels last read a gradient that is channels first as it is, too.
 inline BackwardInputs backward_inputs(const Tensor& grad, const Tensor& rois,
                                       const std::vector<int64_t>& sizes,
                                       const std::vector<double>& scales, double canonical_size,
                                       int64_t canonical_level, RoiSampling sampling,
-                                      bool channels_last, ScalarType sum_type) {
+                                      bool channels_last, ScalarType sum_type,
+                                      bool any_format = false) {
   check_rois(rois, grad, "grad");
   check_gradient(grad, rois, sizes, scales.size());
   sampling.pooled_height = grad.size(2);
   sampling.pooled_width = grad.size(3);
+  const bool as_it_is = any_format && grad.is_contiguous();
   BackwardInputs inputs{
       make_problem(rois, sizes[0], sizes[1], scales, canonical_size, canonical_level, sampling),
       channels_last,
       torch::stable::contiguous(
-          grad, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous),
+          grad, channels_last && !as_it_is ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous),
       uniform_rois(rois, grad.scalar_type()),
       {}};
   for (size_t i = 0; i < scales.size(); ++i) {

@@ -88,6 +88,7 @@ struct FocalVectors {
       terms.focus = terms.wrong * terms.wrong;
     } else {
       Math::select(z < zero, z, zero, low);
+      Math::select(low < -kAsGoodAsInfinite, zero - kAsGoodAsInfinite, low, low);
       const Vector exponent = (low - log_one_plus_e) * rule.gamma;
       Math::exp_negative(exponent, terms.focus);
     }
@@ -102,7 +103,10 @@ struct FocalVectors {
 
   static MASKRCNN_INLINE void slope_of(const Terms& terms, const FocalRule<float>& rule,
                                        Vector& slope) {
-    slope = (1.0f - terms.wrong) * terms.softplus * rule.gamma + terms.wrong;
+    Vector far;
+    Math::select(terms.softplus > kAsGoodAsInfinite, Vector{} + kAsGoodAsInfinite, terms.softplus,
+                 far);
+    slope = (1.0f - terms.wrong) * far * rule.gamma + terms.wrong;
     slope *= terms.weight * terms.focus;
     flip(terms.sign, slope);
   }

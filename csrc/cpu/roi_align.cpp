@@ -37,7 +37,8 @@ std::vector<Tensor> multilevel_roi_align_backward(const Tensor& grad, const Tens
                                                   bool /*deterministic: it always is*/) {
   const BackwardInputs inputs = backward_inputs(
       grad, rois, feature_sizes, scales, canonical_size, canonical_level,
-      {0, 0, sampling_ratio, aligned, box_end_offset}, channels_last, grad.scalar_type());
+      {0, 0, sampling_ratio, aligned, box_end_offset}, channels_last, grad.scalar_type(),
+      /*any_format=*/true);
   if (channels_last) {
     spread_channels_last(inputs);
   } else {

@@ -109,37 +109,97 @@ void round_block(const GradientBlock<Acc>& block, int64_t width, T* out, int64_t
   }
 }
 
-// Backward of one RoI into a block. grad: (bins_y, bins_x, all_channels) of this RoI.
-template <class Acc, class T>
-void spread_roi(const T* grad, int64_t bins_x, int64_t all_channels, const PixelWeights<Acc>& y,
-                const PixelWeights<Acc>& x, Terms<Acc>& terms, const GradientBlock<Acc>& block) {
-  terms.reserve(longest_row(y.weights) * longest_row(x.weights));
-  const T* base = grad + block.first_channel;
-  run_simd([&](auto bytes) MASKRCNN_INLINE {
-    const auto begin = std::lower_bound(y.pixel.begin(), y.pixel.end(), block.first_row);
-    for (auto i = begin - y.pixel.begin();
-         i < static_cast<int64_t>(y.pixel.size()) && y.pixel[i] < block.end_row; ++i) {
-      Acc* line = block.data + (y.pixel[i] - block.first_row) * block.row_stride;
-      for (int64_t j = 0; j < static_cast<int64_t>(x.pixel.size()); ++j) {
-        const int64_t count =
-            list_terms(y.weights, i, x.weights, j, bins_x * all_channels, all_channels, terms);
-        weighted_sum<bytes(), true>(base, terms.offset.data(), terms.weight.data(), count,
-                                    block.channels, line + x.pixel[j] * block.column_stride);
-      }
-    }
-  });
-}
-
 template <class Acc>
 struct PixelRoi {
   PixelWeights<Acc> y;
   PixelWeights<Acc> x;
 };
 
-// One image of one level: shares out blocks of rows and channels. grad: (K, bins, channels).
+// The pixels [begin, end) of a RoI's y that lie in the rows of a block.
+struct PixelRange {
+  int64_t begin;
+  int64_t end;
+};
+
+template <class Acc>
+PixelRange pixels_within(const PixelWeights<Acc>& y, const GradientBlock<Acc>& block) {
+  const auto first = y.pixel.begin();
+  return {std::lower_bound(first, y.pixel.end(), block.first_row) - first,
+          std::lower_bound(first, y.pixel.end(), block.end_row) - first};
+}
+
+// Backward of one RoI into a block. grad: (bins_y, bins_x, grad_channels) of this RoI, at the
+// block's first channel.
+template <class Acc, class T>
+void spread_roi(const T* grad, int64_t bins_x, int64_t grad_channels, const PixelRoi<Acc>& roi,
+                PixelRange rows, Terms<Acc>& terms, const GradientBlock<Acc>& block) {
+  const PixelWeights<Acc>& x = roi.x;
+  terms.reserve(longest_row(roi.y.weights) * longest_row(x.weights));
+  run_simd([&](auto bytes) MASKRCNN_INLINE {
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      Acc* line = block.data + (roi.y.pixel[i] - block.first_row) * block.row_stride;
+      for (int64_t j = 0; j < static_cast<int64_t>(x.pixel.size()); ++j) {
+        const int64_t count = list_terms(roi.y.weights, i, x.weights, j, bins_x * grad_channels,
+                                         grad_channels, terms);
+        weighted_sum<bytes(), true>(grad, terms.offset.data(), terms.weight.data(), count,
+                                    block.channels, line + x.pixel[j] * block.column_stride);
+      }
+    }
+  });
+}
+
+// The bins of one RoI that the pixels `rows` read, from (channels, bins) to (bins, channels).
+// A linear layer behind the pooling sends gradients in the first order: turned here, a RoI at a
+// time in the cache, they take neither a pass over all RoIs nor the memory of a second copy.
+template <class Acc, class T>
+void turn_bins(const T* grad, int64_t bins_y, int64_t bins_x, int64_t channels,
+               const PixelWeights<Acc>& y, PixelRange rows, std::vector<T>& turned) {
+  turned.resize(bins_y * bins_x * channels);
+  const auto begin = y.weights.index.begin() + y.weights.begin[rows.begin];
+  const auto end = y.weights.index.begin() + y.weights.begin[rows.end];
+  if (begin == end) return;
+  const auto [low, high] = std::minmax_element(begin, end);
+  constexpr int64_t kAtOnce = 16;  // as many as fill a line of the cache
+  for (int64_t first = 0; first < channels; first += kAtOnce) {
+    const int64_t count = std::min(kAtOnce, channels - first);
+    for (int64_t bin = *low * bins_x; bin < (*high + 1) * bins_x; ++bin) {
+      const T* from = grad + first * bins_y * bins_x + bin;
+      T* to = turned.data() + bin * channels + first;
+      for (int64_t i = 0; i < count; ++i) to[i] = from[i * bins_y * bins_x];
+    }
+  }
+}
+
+// What all RoIs send into a block. grad: (K, bins, channels), or (K, channels, bins) where
+// `channels_first`.
+template <class Acc, class T>
+void spread_rois(const RoiProblem& problem, const std::vector<PlacedRoi<Acc>>& rois,
+                 const std::vector<PixelRoi<Acc>>& weights, const T* grad, bool channels_first,
+                 const GradientBlock<Acc>& block) {
+  const int64_t bins_y = problem.sampling.pooled_height;
+  const int64_t bins_x = problem.sampling.pooled_width;
+  Terms<Acc> terms;
+  std::vector<T> turned;
+  for (size_t i = 0; i < rois.size(); ++i) {
+    const T* own = grad + rois[i].index * problem.bins() * problem.channels;
+    const PixelRange rows = pixels_within(weights[i].y, block);
+    if (rows.begin == rows.end) continue;
+    if (channels_first) {
+      own += block.first_channel * problem.bins();
+      turn_bins(own, bins_y, bins_x, block.channels, weights[i].y, rows, turned);
+      spread_roi(turned.data(), bins_x, block.channels, weights[i], rows, terms, block);
+    } else {
+      own += block.first_channel;
+      spread_roi(own, bins_x, problem.channels, weights[i], rows, terms, block);
+    }
+  }
+}
+
+// One image of one level: shares out blocks of rows and channels. grad: as for `spread_rois`.
 template <class Acc, class T>
 void spread_map(const RoiProblem& problem, const FeatureMap& map,
-                const std::vector<PlacedRoi<Acc>>& rois, const T* grad, T* out) {
+                const std::vector<PlacedRoi<Acc>>& rois, const T* grad, bool channels_first,
+                T* out) {
   const auto count = static_cast<int64_t>(rois.size());
   std::vector<PixelRoi<Acc>> weights(rois.size());
   for_each_piece(count, kRoisPerPiece, [&](int64_t begin, int64_t end) {
@@ -172,11 +232,7 @@ void spread_map(const RoiProblem& problem, const FeatureMap& map,
       block.data = sums.data();
     }
     clear(block, map.width);
-    Terms<Acc> terms;
-    for (int64_t i = 0; i < count; ++i) {
-      spread_roi(grad + rois[i].index * problem.bins() * channels, problem.sampling.pooled_width,
-                 channels, weights[i].y, weights[i].x, terms, block);
-    }
+    spread_rois(problem, rois, weights, grad, channels_first, block);
     if constexpr (!std::is_same_v<T, Acc>) {
       round_block(block, map.width, corner, map.row_stride, map.column_stride);
     }
@@ -214,9 +270,10 @@ void spread_channels_last(const BackwardInputs& inputs) {
     using T = typename decltype(tag)::type;
     using Acc = typename Arithmetic<T>::type;
     const T* grad = inputs.grad.template const_data_ptr<T>();
+    const bool channels_first = inputs.grad.is_contiguous();
     for_each_gradient_map<T, Acc>(
         inputs, [&](const FeatureMap& map, T* out, const std::vector<PlacedRoi<Acc>>& rois) {
-          spread_map(inputs.problem, map, rois, grad, out);
+          spread_map(inputs.problem, map, rois, grad, channels_first, out);
         });
   });
 }

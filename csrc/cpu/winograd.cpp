@@ -13,6 +13,9 @@
 #include "common/dispatch.h"
 #include "common/memory.h"
 
+// A library built without vectors has no kernel for this operator; layers/winograd.py looks for it.
+#ifdef MASKRCNN_VECTORS
+
 namespace {
 
 using maskrcnn::kFrequencies;
@@ -23,7 +26,6 @@ using torch::stable::Tensor;
 
 template <class T>
 void convolve(const WinogradProblem<T>& problem) {
-#ifdef MASKRCNN_VECTORS
   std::atomic<int64_t> next{0};
   const int64_t tiles = problem.tiles();
   torch::stable::parallel_for(0, torch::stable::get_num_threads(), 1, [&](int64_t, int64_t) {
@@ -37,9 +39,6 @@ void convolve(const WinogradProblem<T>& problem) {
       }
     });
   });
-#else
-  STD_TORCH_CHECK(false, "winograd_conv3x3: this compiler has no vectors");
-#endif
 }
 
 // Strides of dimensions with a single index mean nothing.
@@ -94,3 +93,5 @@ Tensor winograd_conv3x3(const Tensor& input, const Tensor& weight,
 STABLE_TORCH_LIBRARY_IMPL(maskrcnn, CPU, m) {
   m.impl("winograd_conv3x3", TORCH_BOX(&winograd_conv3x3));
 }
+
+#endif  // MASKRCNN_VECTORS

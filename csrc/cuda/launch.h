@@ -3,8 +3,10 @@
 
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/macros.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <algorithm>
 #include <array>
@@ -17,8 +19,7 @@ namespace maskrcnn {
 // torch's current stream of the tensor's device.
 inline cudaStream_t current_stream(const torch::stable::Tensor& tensor) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   return static_cast<cudaStream_t>(stream);
 }
 
@@ -36,7 +37,7 @@ inline std::tuple<torch::stable::Tensor, torch::stable::Tensor> stable_sort(
   using torch::stable::detail::to;
   std::array<StableIValue, 4> stack{from(tensor), from(std::optional<bool>(true)),
                                     from(static_cast<int64_t>(-1)), from(descending)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
   return {to<torch::stable::Tensor>(stack[0]), to<torch::stable::Tensor>(stack[1])};
 }
@@ -47,7 +48,7 @@ inline torch::stable::Tensor running_totals(const torch::stable::Tensor& tensor)
   using torch::stable::detail::from;
   std::array<StableIValue, 3> stack{from(tensor), from(static_cast<int64_t>(0)),
                                     from(std::optional<ScalarType>(ScalarType::Long))};
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       torch_call_dispatcher("aten::cumsum", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<torch::stable::Tensor>(stack[0]);
 }

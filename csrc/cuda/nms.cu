@@ -184,13 +184,16 @@ struct Tally {
 __device__ Bits keep_of_word(Bits gone, const Bits* overlaps_in_word, const int64_t* groups,
                              int count, int64_t most_per_group, Tally& tally) {
   Bits kept = 0;
-  for (int i = 0; i < count; ++i) {
-    if ((gone >> i & 1) != 0) continue;
+  Bits left = ~gone;
+  if (count < kWord) left &= (Bits(1) << count) - 1;
+  while (left != 0) {
+    const int i = __ffsll(static_cast<long long>(left)) - 1;
+    left &= left - 1;
     if (groups[i] != tally.group) tally = {groups[i], 0};
     if (tally.kept >= most_per_group) continue;
     ++tally.kept;
     kept |= Bits(1) << i;
-    gone |= overlaps_in_word[i];
+    left &= ~overlaps_in_word[i];
   }
   return kept;
 }
@@ -211,14 +214,24 @@ __global__ void resolve(const Bits* matrix, const int64_t* groups, Chunk chunk, 
     if (removed[start + i] != 0) atomicOr(&gone[i / kWord], Bits(1) << (i % kWord));
   }
   Tally tally = tallies[blockIdx.x];
+  Bits next_diagonal = 0;  // of the next word's box `thread`, on the way while this one is walked
+  int64_t next_group = 0;
+  const auto fetch_word = [&](int word) {
+    const int box = word * kWord + thread;
+    if (thread >= kWord || box >= chunk.size) return;
+    next_diagonal = rows[static_cast<int64_t>(box) * words + word];
+    if (groups != nullptr) next_group = groups[start + box];
+  };
+  fetch_word(0);
   for (int word = 0; word < words; ++word) {
     const int first = word * kWord;
     const int count = min(kWord, chunk.size - first);
     if (thread < count) {
-      diagonal[thread] = rows[static_cast<int64_t>(first + thread) * words + word];
-      word_groups[thread] = groups == nullptr ? 0 : groups[start + first + thread];
+      diagonal[thread] = next_diagonal;
+      word_groups[thread] = next_group;
     }
     __syncthreads();
+    fetch_word(word + 1);
     if (thread == 0) {
       kept = keep_of_word(gone[word], diagonal, word_groups, count, most_per_group, tally);
     }

@@ -6,13 +6,14 @@ use of an operator.
 """
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.deform_conv import DFConv2d
 from maskrcnn_lib.layers.giou_loss import giou_loss
 from maskrcnn_lib.layers.heat_map_peaks import heat_map_peaks
 from maskrcnn_lib.layers.mask_targets import bitmap_mask_targets, polygon_mask_targets
 from maskrcnn_lib.layers.misc import BatchNorm2d, Conv2d, ConvTranspose2d, interpolate
 from maskrcnn_lib.layers.multilevel_roi_align import multilevel_roi_align
 from maskrcnn_lib.layers.nms import batched_nms, batched_nms_fixed, nms
-from maskrcnn_lib.layers.paste_masks import masks_to_rle, paste_masks
+from maskrcnn_lib.layers.paste_masks import bitmaps_to_rle, masks_to_rle, paste_masks
 from maskrcnn_lib.layers.ps_roi_pool import PSROIAlign, PSROIPool, ps_roi_align, ps_roi_pool
 from maskrcnn_lib.layers.roi_align import ROIAlign, roi_align
 from maskrcnn_lib.layers.sigmoid_focal_loss import SigmoidFocalLoss, sigmoid_focal_loss
@@ -23,6 +24,7 @@ __all__ = [
     "BatchNorm2d",
     "Conv2d",
     "ConvTranspose2d",
+    "DFConv2d",
     "FrozenBatchNorm2d",
     "PSROIAlign",
     "PSROIPool",
@@ -31,6 +33,7 @@ __all__ = [
     "batched_nms",
     "batched_nms_fixed",
     "bitmap_mask_targets",
+    "bitmaps_to_rle",
     "giou_loss",
     "heat_map_peaks",
     "interpolate",

@@ -42,7 +42,7 @@ def heat_map_peaks(heat_maps: Tensor, boxes: Tensor) -> Tensor:
         raise ValueError(
             f"heat_maps must have shape (R, K, M, M), but has {tuple(heat_maps.shape)}"
         )
-    require_shape("boxes", boxes, (len(heat_maps), 4), "(R, 4), with R as heat_maps have")
+    require_shape("boxes", boxes, (heat_maps.shape[0], 4), "(R, 4), with R as heat_maps have")
     require_same_device("boxes", boxes, "heat_maps", heat_maps)
     if boxes.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_boxes(boxes)

@@ -128,9 +128,9 @@ def pyramid_levels(
         rois = rois.float()
     size = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt() / canonical_size + 1e-6
     first = round(-math.log2(scales[0]))
-    levels = torch.zeros(len(rois), dtype=torch.long, device=rois.device)
+    levels = torch.zeros_like(size, dtype=torch.long)
     for index in range(1, len(scales)):
-        levels += size >= 2.0 ** (first + index - canonical_level)
+        levels = levels + (size >= 2.0 ** (first + index - canonical_level))
     return levels
 
 

@@ -7,9 +7,12 @@ processors that are not Intel's. Operators and their arguments are those of torc
 Most 3x3 convolutions take our own operator instead, which multiplies less (winograd.py).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from maskrcnn_lib.layers.deform_conv import DFConv2d
 from maskrcnn_lib.layers.winograd import gains_from_winograd, winograd_conv3x3, winograd_weight
 
 
@@ -107,21 +110,30 @@ def pack_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     Nothing changes where torch has no oneDNN for this dtype. Layers whose weights their parent uses
     directly stay as they are; it names them in an attribute ``unpacked`` (tuple of child names).
     """
-    if not _has_onednn(dtype):
-        return model
+    return replace_layers(model, dtype, PackedConv2d, PackedLinear) if _has_onednn(dtype) else model
+
+
+def replace_layers(
+    model: nn.Module,
+    dtype: torch.dtype,
+    make_conv: Callable[[nn.Conv2d, torch.dtype], nn.Module],
+    make_linear: Callable[[nn.Linear, torch.dtype], nn.Module],
+) -> nn.Module:
+    """Replaces all plain convolutions and linear layers, in place, but those named ``unpacked``."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if name in getattr(parent, "unpacked", ()):
                 continue
-            if _is_plain_conv(layer):
-                setattr(parent, name, PackedConv2d(layer, dtype))
+            if is_plain_conv(layer):
+                setattr(parent, name, make_conv(layer, dtype))
             elif isinstance(layer, nn.Linear):
-                setattr(parent, name, PackedLinear(layer, dtype))
+                setattr(parent, name, make_linear(layer, dtype))
     return model
 
 
-def _is_plain_conv(layer: nn.Module) -> bool:
-    if not isinstance(layer, nn.Conv2d):
+def is_plain_conv(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution that pads with zeros, and nothing else."""
+    if not isinstance(layer, nn.Conv2d) or isinstance(layer, DFConv2d):
         return False
     return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 

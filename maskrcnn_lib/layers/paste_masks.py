@@ -10,7 +10,7 @@ computed from the probabilities directly, and are those of the bitmap exactly.
 """
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -79,12 +79,45 @@ def masks_to_rle(
     if _compiled(masks):
         ops = torch.ops.maskrcnn
         runs, offsets = ops.masks_to_rle(masks, boxes, height, width, threshold, aligned)
-        text, ends = ops.compress_rle(runs.cpu(), offsets.cpu())
-        counts = _split(text.numpy().tobytes(), ends.tolist())
+        counts = _compress(runs.cpu(), offsets.cpu())
     else:
         bitmaps = _paste_reference(masks, boxes, height, width, threshold, aligned)
         counts = [_compress_reference(_runs_reference(bitmap)) for bitmap in bitmaps.cpu().numpy()]
     return [{"size": [height, width], "counts": text} for text in counts]
+
+
+def bitmaps_to_rle(bitmaps: Tensor) -> list[dict[str, list[int] | bytes]]:
+    """Returns bitmaps in COCO's compressed run-length encoding.
+
+    Equal to ``pycocotools.mask.encode``.
+
+    Args:
+        bitmaps: (N, height, width) bool.
+
+    Returns:
+        N times ``{"size": [height, width], "counts": bytes}``.
+
+    Raises:
+        ValueError: another shape or data type.
+    """
+    if bitmaps.dim() != 3 or bitmaps.dtype != torch.bool:
+        shape, kind = tuple(bitmaps.shape), bitmaps.dtype
+        raise ValueError(f"bitmaps must be (N, height, width) bool, but are {shape} {kind}")
+    size = list(bitmaps.shape[1:])
+    runs = [_runs_reference(bitmap) for bitmap in bitmaps.cpu().numpy()]
+    if ops_available(torch.device("cpu")):
+        flat = [run for each in runs for run in each]
+        ends = [0, *accumulate(map(len, runs))]
+        counts = _compress(torch.tensor(flat, dtype=torch.int64), torch.tensor(ends))
+    else:
+        counts = [_compress_reference(each) for each in runs]
+    return [{"size": size, "counts": text} for text in counts]
+
+
+def _compress(runs: Tensor, offsets: Tensor) -> list[bytes]:
+    """COCO's text of each mask, whose runs lie between two of the offsets (N + 1,)."""
+    text, ends = torch.ops.maskrcnn.compress_rle(runs, offsets)
+    return _split(text.numpy().tobytes(), ends.tolist())
 
 
 def _compiled(masks: Tensor) -> bool:

@@ -99,7 +99,10 @@ def sigmoid_focal_loss_reference(
     right = columns == labels[:, None]  # (R, K)
     wrongness = torch.where(right, -logits, logits)
     # log(1 - p_t) = log sigmoid(wrongness) and -log p_t = softplus(wrongness), without cancellation
-    losses = torch.exp(gamma * F.logsigmoid(wrongness)) * F.softplus(wrongness)
+    infinite = wrongness.isinf()
+    finite = wrongness.masked_fill(infinite, 0)
+    losses = torch.exp(gamma * F.logsigmoid(finite)) * F.softplus(finite)
+    losses = torch.where(infinite, wrongness.clamp(min=0), losses)
     losses = losses * torch.full_like(losses, 1 - alpha).masked_fill(right, alpha)
     return torch.where(labels[:, None] < 0, 0.0, losses).sum(dim=1)
 

@@ -50,8 +50,14 @@ def gains_from_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
         and conv.weight.device.type == "cpu"
         and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
         and not (dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported())
-        and ops_available()
+        and _has_kernel()
     )
+
+
+def _has_kernel() -> bool:
+    """Whether the compiled library computes it: one from a compiler without vectors does not."""
+    name = "maskrcnn::winograd_conv3x3"
+    return ops_available() and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU")
 
 
 def winograd_weight(weight: Tensor) -> Tensor:

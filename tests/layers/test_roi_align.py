@@ -219,6 +219,19 @@ def test_gradient_of_the_result_need_not_be_contiguous(implementation, layout):
     torch.testing.assert_close(features.grad, ones.grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 19, 300])
+def test_gradient_of_the_result_may_be_in_either_memory_format(implementation, dtype, channels):
+    features = make_map((2, channels, 21, 34), dtype, torch.channels_last).requires_grad_()
+    pooled = roi_align(features, make_rois(dtype=torch.float32), (5, 7), SCALE, 2)
+    grad = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    first, last = (
+        torch.autograd.grad(pooled, features, grad.contiguous(memory_format=layout), True)[0]
+        for layout in LAYOUTS
+    )
+    assert torch.equal(first, last)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("shape", "count"),

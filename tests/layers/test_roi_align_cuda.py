@@ -42,7 +42,7 @@ def make_rois(count=150) -> Tensor:
 
 
 def with_gradients(device: str, features: list[Tensor], rois: Tensor, *args) -> list[Tensor]:
-    features = [level.to(device).requires_grad_() for level in features]
+    features = [level.detach().to(device).requires_grad_() for level in features]
     result = multilevel_roi_align(features, rois.to(device), SCALES, *args)
     generator = torch.Generator().manual_seed(2)
     gradient = torch.randn(result.shape, generator=generator, dtype=torch.float32)

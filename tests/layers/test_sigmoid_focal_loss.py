@@ -104,6 +104,28 @@ def test_not_a_number_is_not_hidden(compiled, monkeypatch):
     assert sigmoid_focal_loss(logits, torch.tensor([0, 20, 1])).isnan().tolist() == [1, 1, 0]
 
 
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_ops), False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("classes", [1, 20])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.5, 2.0])
+def test_infinite_logits_are_all_right_or_all_wrong(compiled, dtype, classes, gamma, monkeypatch):
+    """The loss of what is wrong is infinite, its slope that of cross entropy; all else is 0."""
+    if not compiled:
+        without_ops(monkeypatch)
+    logits = torch.full((4, classes), -torch.inf, dtype=dtype)
+    logits[:, 0] = torch.tensor([torch.inf, -torch.inf, torch.inf, -torch.inf])
+    labels = torch.tensor([0, 0, 1, 1])
+    losses, gradient = loss_and_gradient(
+        sigmoid_focal_loss, logits, labels, gamma=gamma, alpha=0.25, weights=torch.ones(4).to(dtype)
+    )
+    # The kernel's exponential ends at exp(-87).
+    expected = torch.tensor([torch.inf, 0, 0, torch.inf]).to(losses)
+    torch.testing.assert_close(losses, expected, rtol=0, atol=1e-36)
+    slopes = torch.zeros_like(gradient)
+    slopes[:, 0] = torch.tensor([0.75, 0, 0, -0.25])
+    torch.testing.assert_close(gradient, slopes, rtol=0, atol=1e-36)
+
+
 def without_ops(monkeypatch):
     module = importlib.import_module("maskrcnn_lib.layers.sigmoid_focal_loss")
     monkeypatch.setattr(module, "_compiled", lambda logits: False)

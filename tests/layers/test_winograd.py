@@ -148,3 +148,17 @@ def test_a_packed_layer_takes_it_where_the_processor_has_vectors(monkeypatch):
         with torch.no_grad():
             expected = convolved(x, conv.weight, conv.bias)
             torch.testing.assert_close(packed(x).double(), expected, rtol=0, atol=2e-4)
+
+
+def test_a_library_from_a_compiler_without_vectors_is_not_asked(monkeypatch):
+    conv = nn.Conv2d(32, 32, 3, padding=1)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert gains_from_winograd(conv, torch.float32)
+    without = {"maskrcnn::winograd_conv3x3"}
+    asked = torch._C._dispatch_has_kernel_for_dispatch_key
+    monkeypatch.setattr(
+        torch._C,
+        "_dispatch_has_kernel_for_dispatch_key",
+        lambda name, key: name not in without and asked(name, key),
+    )
+    assert not gains_from_winograd(conv, torch.float32)
