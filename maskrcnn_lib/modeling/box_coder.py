@@ -22,6 +22,8 @@ class BoxCoder:
             head of all toolboxes.
         bbox_xform_clip: upper bound of dw and dh (after division by the weights) when decoding.
         limit_shrinking: whether its negative is their lower bound, as in mmdetection.
+        largest_shift: pixels by which a box's centre moves at most along x and y when decoding, as
+            in YOLOF; None for no limit.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class BoxCoder:
         bbox_xform_clip: float = MAX_LOG_SCALE,
         *,
         limit_shrinking: bool = False,
+        largest_shift: float | None = None,
     ) -> None:
         if len(weights) != 4:
             raise ValueError(f"weights must hold 4 numbers, one per offset; got {tuple(weights)}")
         self.weights = tuple(float(weight) for weight in weights)
         self.bbox_xform_clip = bbox_xform_clip
         self.smallest_log_scale = -bbox_xform_clip if limit_shrinking else None
+        self.largest_shift = largest_shift
 
     def encode(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
         """Returns the offsets that lead from ``proposals`` to ``reference_boxes``.
@@ -68,7 +72,10 @@ class BoxCoder:
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         centre, size = _centre_and_size(boxes.to(offsets.dtype).unsqueeze(-2))  # (..., 1, 2)
         shift, scale = offsets.split(2, dim=-1)  # (..., k, 2)
-        centre = centre + _over(shift, self.weights[:2]) * size
+        shift = _over(shift, self.weights[:2]) * size
+        if self.largest_shift is not None:
+            shift = shift.clamp(-self.largest_shift, self.largest_shift)
+        centre = centre + shift
         scale = _over(scale, self.weights[2:]).clamp(self.smallest_log_scale, self.bbox_xform_clip)
         half_size = 0.5 * size * torch.exp(scale)
         return torch.cat((centre - half_size, centre + half_size), dim=-1).flatten(-2)

@@ -141,7 +141,8 @@ class DistillingDetector(nn.Module):
         most_masks: regions per image whose masks are learnt.
 
     Raises:
-        ValueError: the teacher's labels are not as many as the student's classes.
+        ValueError: the teacher's labels are not as many as the student's classes; the student
+            learns from its hardest regions, which the teacher does not know.
     """
 
     def __init__(
@@ -166,6 +167,11 @@ class DistillingDetector(nn.Module):
             raise ValueError(
                 f"the student has {student.roi_heads.num_classes} classes, but teacher_labels "
                 f"(by default all of the teacher's) are {len(self.teacher_labels)}"
+            )
+        if student.roi_heads.sampler.hardest:
+            raise ValueError(
+                "student and teacher are compared on regions that are drawn, not on the student's "
+                "hardest ones: set MODEL.ROI_HEADS.HARDEST_REGIONS to False"
             )
         self.weights = weights or DistillationWeights()
         self.most_masks = most_masks

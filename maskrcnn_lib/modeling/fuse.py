@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.layers.convolution import conv2d
-from maskrcnn_lib.layers.packed import PackedConv2d, PackedLinear
+from maskrcnn_lib.layers.deform_conv import DFConv2d
+from maskrcnn_lib.layers.linear import linear
+from maskrcnn_lib.layers.packed import PackedConv2d, PackedLinear, is_plain_conv
 from maskrcnn_lib.layers.weight_lists import (
     computing_dtype,
     in_dtype,
@@ -43,10 +45,18 @@ def _folded(conv: nn.Conv2d, norm: ConstantNorm) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.reshape(-1, 1, 1, 1), shift
 
 
-def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
+def conv_frozen_norm(
+    conv: nn.Conv2d,
+    norm: FrozenBatchNorm2d,
+    x: Tensor,
+    *,
+    add: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """``norm(conv(x))`` in one convolution: (N, C, H, W) -> (N, D, H', W').
 
-    Under autocast weight and bias come in its dtype at once, without passes of their own.
+    Under autocast weight and bias come in its dtype at once, without passes of their own. ``add``
+    and ``relu`` as in ``conv_norm``.
     """
     dtype = computing_dtype(x)
     if conv.bias is None:
@@ -54,7 +64,10 @@ def conv_frozen_norm(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Ten
         weight = _scaled_weight(conv, norm, dtype)
     else:
         weight, bias = _folded(conv, norm)
-    return conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    if isinstance(conv, DFConv2d):
+        return _followed(conv.convolve(x, weight, bias), add, relu=relu)
+    place = conv.stride, conv.padding, conv.dilation, conv.groups
+    return conv2d(x, weight, bias, *place, add=add, relu=relu)
 
 
 def _scaled_weight(conv: nn.Conv2d, norm: FrozenBatchNorm2d, dtype: torch.dtype) -> Tensor:
@@ -140,27 +153,39 @@ def conv_norm(
     """
     if isinstance(conv, PackedConv2d) and isinstance(norm, nn.Identity):
         return conv(x, add=add, overwrite=overwrite, relu=relu)
-    frozen = isinstance(norm, FrozenBatchNorm2d)
-    y = conv_frozen_norm(conv, norm, x) if frozen else norm(conv(x))
+    if isinstance(norm, FrozenBatchNorm2d):
+        return conv_frozen_norm(conv, norm, x, add=add, relu=relu)
+    return _followed(norm(conv(x)), add, relu=relu)
+
+
+def _followed(y: Tensor, add: Tensor | None, *, relu: bool) -> Tensor:
+    """``relu(y + add)``, in place of y."""
     if add is not None:
         y = y.add_(add)
     return F.relu(y, inplace=True) if relu else y
 
 
-def with_relu(layer: nn.Module, x: Tensor) -> Tensor:
-    """``relu(layer(x))``, in one pass where the layer is packed."""
-    if isinstance(layer, PackedConv2d | PackedLinear):
-        return layer(x, relu=True)
-    return F.relu(layer(x), inplace=True)
+def convolve(
+    layer: nn.Module, x: Tensor, *, add: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """``layer(x) + add``, then a ReLU where asked for, in as few passes as the layer has them.
 
-
-def with_sum(layer: nn.Module, x: Tensor, other: Tensor | None) -> Tensor:
-    """``layer(x) + other``, in one pass where the layer is packed; other may be overwritten."""
-    if other is None:
-        return layer(x)
+    Args:
+        layer: a convolution, plain, packed or with followers of its own, or a linear layer.
+        x: (N, C, H, W), or (K, C) for a linear layer.
+        add: of the result's shape; may be overwritten where the layer is packed.
+        relu: whether a ReLU follows.
+    """
     if isinstance(layer, PackedConv2d):
-        return layer(x, add=other, overwrite=True)
-    return layer(x) + other
+        return layer(x, add=add, overwrite=True, relu=relu)
+    if isinstance(layer, PackedLinear) and add is None:
+        return layer(x, relu=relu)
+    if is_plain_conv(layer):
+        place = layer.stride, layer.padding, layer.dilation, layer.groups
+        return conv2d(x, layer.weight, layer.bias, *place, add=add, relu=relu)
+    if type(layer) is nn.Linear:
+        return _followed(linear(x, layer.weight, layer.bias), add, relu=relu)
+    return _followed(layer(x), add, relu=relu)
 
 
 def fuse_frozen_norms(model: nn.Module) -> nn.Module:

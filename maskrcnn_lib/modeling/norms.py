@@ -20,8 +20,8 @@ def group_norm_factory(cfg: "CfgNode") -> NormFactory:
     )
 
 
-def named_norm_factory(cfg: "CfgNode") -> NormFactory | None:
-    """Returns a function from channels to the norm that ``MODEL.NORM`` names; None for "".
+def named_norm_factory(cfg: "CfgNode", key: str = "MODEL.NORM") -> NormFactory | None:
+    """Returns a function from channels to the norm that a key of ``cfg`` names; None for "".
 
     ``frozen`` has constants (the statistics of the weights that are loaded), ``batch`` learns
     statistics over the images of a rank, ``sync`` over those of all ranks, ``group`` has none.
@@ -36,8 +36,21 @@ def named_norm_factory(cfg: "CfgNode") -> NormFactory | None:
         "sync": nn.SyncBatchNorm,
         "group": group_norm_factory(cfg),
     }
-    if cfg.MODEL.NORM not in factories:
-        raise ValueError(
-            f"MODEL.NORM {cfg.MODEL.NORM!r} is unknown; choose one of {sorted(factories)}"
-        )
-    return factories[cfg.MODEL.NORM]
+    name = cfg.flat()[key]
+    if name not in factories:
+        raise ValueError(f"{key} {name!r} is unknown; choose one of {sorted(factories)}")
+    return factories[name]
+
+
+def part_norm_factory(cfg: "CfgNode", part: str) -> NormFactory | None:
+    """The same for a part of the model, such as "FPN", which may also say ``USE_GN``.
+
+    Raises:
+        ValueError: another name, or two different norms for one part.
+    """
+    key = f"MODEL.{part}.NORM"
+    if not cfg.MODEL[part].USE_GN:
+        return named_norm_factory(cfg, key)
+    if cfg.MODEL[part].NORM not in ("", "group"):
+        raise ValueError(f"MODEL.{part}.USE_GN asks for group norm, but {key} does not")
+    return group_norm_factory(cfg)

@@ -6,6 +6,7 @@ first and are sorted by score, highest first; the others hold zeros.
 
 from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 
@@ -54,7 +55,30 @@ def host_may_wait(values: Tensor) -> bool:
 Slots = TypeVar("Slots", Proposals, Detections)
 
 
-def drop_unused_slots(slots: Slots) -> Slots:
+def pick(values: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen ones of each image: values (N, K, ...), chosen (N, R) int64, gives (N, R, ...)."""
+    index = chosen.view(*chosen.shape, *[1] * (values.dim() - 2))
+    return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+
+
+def fill_slots(kind: type[Slots], counts: Tensor, **fields: Tensor) -> Slots:
+    """Slots of which the first are used; those that no image uses are dropped.
+
+    Args:
+        kind: what to make.
+        counts: (N,) used slots of each image.
+        **fields: of ``kind`` but ``valid``, (N, R, ...) each; whatever unused slots hold.
+    """
+    slots = torch.arange(fields["scores"].shape[1], device=counts.device)
+    valid = slots < counts[:, None]
+    cleared = {
+        name: field.masked_fill(~valid.view(*valid.shape, *[1] * (field.dim() - 2)), 0)
+        for name, field in fields.items()
+    }
+    return _drop_unused_slots(kind(**cleared, valid=valid))
+
+
+def _drop_unused_slots(slots: Slots) -> Slots:
     """Cuts the slots to the largest number that an image of the batch uses.
 
     On the CPU this saves the heads' work on empty slots. On other devices it returns the slots as
@@ -62,5 +86,5 @@ def drop_unused_slots(slots: Slots) -> Slots:
     """
     if not host_may_wait(slots.valid):
         return slots
-    used = int(slots.valid.sum(dim=1).max()) if len(slots.valid) else 0
+    used = slots.valid.sum(dim=1).max().item() if len(slots.valid) else 0
     return type(slots)(*(None if field is None else field[:, :used] for field in slots))

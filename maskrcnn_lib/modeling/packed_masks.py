@@ -61,12 +61,13 @@ def pack_masks(masks: Sequence[SegmentationMask], slots: int) -> PackedMasks:
 
 def _stack_bitmaps(parts: Sequence[Tensor]) -> Tensor:
     """(B, H, W) bool from (B_i, H_i, W_i); what the smaller ones do not fill is False."""
+    if not parts:
+        return torch.empty((0, 0, 0), dtype=torch.bool)
     if len(parts) == 1:
         return parts[0]
-    height = max((part.shape[1] for part in parts), default=0)
-    width = max((part.shape[2] for part in parts), default=0)
-    device = parts[0].device if parts else None
-    stacked = torch.zeros((sum(map(len, parts)), height, width), dtype=torch.bool, device=device)
+    height, width = (max(part.shape[axis] for part in parts) for axis in (1, 2))
+    shape = sum(map(len, parts)), height, width
+    stacked = torch.zeros(shape, dtype=torch.bool, device=parts[0].device)
     start = 0
     for part in parts:
         stacked[start : start + len(part), : part.shape[1], : part.shape[2]] = part

@@ -108,11 +108,12 @@ def batch_targets(
 
 def _joined(targets: Sequence[BoxList], home: torch.device, num_keypoints: int) -> list[Tensor]:
     """Boxes, labels and, where asked for, keypoints of all images one behind the other."""
-    no_labels = torch.zeros(0, dtype=torch.int64, device=home)
-    parts = [
-        torch.cat([torch.zeros((0, 4), device=home), *(t.bbox for t in targets)]),
-        torch.cat([no_labels, *(t.get_field("labels") for t in targets)]),
-    ]
+    if targets:
+        fields = [t.bbox for t in targets], [t.get_field("labels") for t in targets]
+        parts = [torch.cat(field) for field in fields]
+    else:
+        no_labels = torch.zeros(0, dtype=torch.int64, device=home)
+        parts = [torch.zeros((0, 4), device=home), no_labels]
     if num_keypoints:
         points = [_points(i, t, num_keypoints) for i, t in enumerate(targets) if len(t)]
         parts.append(torch.cat([torch.zeros((0, num_keypoints, 3), device=home), *points]))

@@ -95,6 +95,24 @@ def test_growth_is_bounded_and_shrinking_is_not():
     assert float(shrunk[0, 2] - shrunk[0, 0]) == pytest.approx(16 * math.exp(-10), rel=1e-2)
 
 
+def test_centres_move_by_pixels_at_most_where_that_is_asked_for():
+    boxes = torch.tensor([[100.0, 100.0, 612.0, 612.0], [100.0, 100.0, 132.0, 132.0]])
+    # By 51.2 and -256 pixels of the large box, by 3.2 and -16 of the small one; sides times e^0.5.
+    offsets = torch.tensor([[0.1, -0.5, 0.5, 0.5]]).expand(2, 4)
+    decoded = BoxCoder((1.0, 1.0, 1.0, 1.0), largest_shift=32).decode(offsets, boxes)
+    centres = (decoded[:, :2] + decoded[:, 2:]) / 2
+    expected = torch.tensor([[356.0 + 32, 356 - 32], [116.0 + 3.2, 116 - 16]])
+    torch.testing.assert_close(centres, expected)
+    sides = (decoded[:, 2:] - decoded[:, :2])[:, 0]
+    torch.testing.assert_close(sides, torch.tensor([512.0, 32]) * math.exp(0.5))
+
+
+def test_the_limit_of_shifts_is_in_pixels_whatever_the_weights():
+    box, offsets = torch.tensor([[0.0, 0.0, 100.0, 100.0]]), torch.tensor([[5.0, 1.0, 0.0, 0.0]])
+    decoded = BoxCoder((10.0, 10.0, 5.0, 5.0), largest_shift=32).decode(offsets, box)
+    torch.testing.assert_close(decoded, torch.tensor([[32.0, 10.0, 132.0, 110.0]]))
+
+
 def test_batches_and_several_regressors_equal_single_calls():
     boxes = random_boxes(6, seed=7).view(2, 3, 4)
     offsets = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(8))

@@ -85,6 +85,12 @@ def test_student_of_fewer_classes_learns_from_those_of_the_teacher(make_tiny_mod
         DistillingDetector(student, teacher, scales=(BGR, BGR))
 
 
+def test_a_student_that_looks_for_its_hardest_regions_is_refused(make_tiny_model):
+    hardest = make_tiny_model(MODEL__ROI_HEADS__HARDEST_REGIONS=True)
+    with pytest.raises(ValueError, match=r"MODEL\.ROI_HEADS\.HARDEST_REGIONS"):
+        DistillingDetector(hardest, make_tiny_model(), scales=(BGR, BGR))
+
+
 def test_offset_loss_is_a_weighted_mean():
     student, teacher = torch.zeros(3, 4), torch.tensor([[1.0] * 4, [2.0] * 4, [100.0] * 4])
     loss = offset_loss(student, teacher, torch.tensor([1.0, 0.5, 0.0]))

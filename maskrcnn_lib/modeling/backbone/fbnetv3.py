@@ -8,35 +8,10 @@ each block; parameter names are D2Go's (``trunk3.fbnetv2_3_4.pwl.conv.weight``).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskrcnn_lib.modeling.fuse import conv_norm
-from maskrcnn_lib.modeling.make_layers import (
-    NormFactory,
-    freeze_batch_norms,
-    init_kaiming_normal,
-)
-
-
-@dataclass(frozen=True)
-class Block:
-    """One row of the architecture: an inverted residual.
-
-    Attributes:
-        kernel: side of the depthwise convolution.
-        expansion: channels of the depthwise convolution per input channel; 1 leaves the first 1x1
-            convolution out.
-        channels: output channels.
-        stride: of the depthwise convolution.
-        upsample: whether the map is doubled, by nearest pixel, before the depthwise convolution.
-    """
-
-    kernel: int
-    expansion: int
-    channels: int
-    stride: int = 1
-    upsample: bool = False
+from maskrcnn_lib.modeling.backbone.inverted_residual import Block, ConvBlock, InvertedResidual
+from maskrcnn_lib.modeling.make_layers import NormFactory, freeze_batch_norms
 
 
 @dataclass(frozen=True)
@@ -96,70 +71,6 @@ def get_architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise ValueError(f"{name!r} is no FBNetV3 architecture; there are {sorted(ARCHITECTURES)}")
     return ARCHITECTURES[name]
-
-
-class ConvBlock(nn.Module):
-    """A convolution that keeps the size up to its stride, then norm and ReLU where asked for.
-
-    Without ``norm`` the convolution has a bias (published weights have their norm folded into it);
-    with ``norm`` it has none and the norm stands beside it as ``bn``.
-    """
-
-    conv_norm_pairs = (("conv", "bn"),)
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        relu: bool = False,
-        norm: NormFactory | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding=kernel // 2,
-            groups=groups,
-            bias=norm is None,
-        )
-        init_kaiming_normal(self.conv, relu=relu)
-        self.bn = nn.Identity() if norm is None else norm(out_channels)
-        self.relu = relu
-
-    def forward(self, x: Tensor, *, add: Tensor | None = None) -> Tensor:
-        return conv_norm(self.conv, self.bn, x, add=add, relu=self.relu)
-
-
-class InvertedResidual(nn.Module):
-    """Expand, filter per channel, project: (N, C, H, W) -> (N, D, H', W').
-
-    Only the expansion has a ReLU. The input is added where the output has its shape.
-    """
-
-    def __init__(self, in_channels: int, row: Block, *, norm: NormFactory | None = None) -> None:
-        super().__init__()
-        width = in_channels * row.expansion
-        self.pw = None
-        if row.expansion != 1:
-            self.pw = ConvBlock(in_channels, width, relu=True, norm=norm)
-        self.dw = ConvBlock(
-            width, width, kernel=row.kernel, stride=row.stride, groups=width, norm=norm
-        )
-        self.pwl = ConvBlock(width, row.channels, norm=norm)
-        self.upsample = row.upsample
-        self.residual = in_channels == row.channels and row.stride == 1 and not row.upsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x if self.pw is None else self.pw(x)
-        if self.upsample:
-            y = F.interpolate(y, scale_factor=2.0, mode="nearest")
-        return self.pwl(self.dw(y), add=x if self.residual else None)
 
 
 class BlockStack(nn.Sequential):

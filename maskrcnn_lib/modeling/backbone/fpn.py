@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskrcnn_lib.modeling.fuse import with_sum
+from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.make_layers import NormFactory, make_conv
 
 
@@ -53,12 +54,19 @@ class FPN(nn.Module):
         top_down = None
         outputs = []
         for level, finer in zip(reversed(self.stages), reversed(x), strict=True):
-            if top_down is not None:
-                top_down = F.interpolate(top_down, size=finer.shape[-2:], mode="nearest")
-            top_down = with_sum(getattr(self, f"fpn_inner{level}"), finer, top_down)
-            outputs.append(getattr(self, f"fpn_layer{level}")(top_down))
+            coarser = None if top_down is None else _enlarged(top_down, finer.shape[-2:])
+            top_down = convolve(getattr(self, f"fpn_inner{level}"), finer, add=coarser)
+            outputs.append(convolve(getattr(self, f"fpn_layer{level}"), top_down))
         outputs.reverse()
         return outputs if self.top_blocks is None else outputs + self.top_blocks(x[-1], outputs[-1])
+
+
+def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Each pixel's nearest one, in the dtype of x: autocast would make it float32."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return F.interpolate(x, size=size, mode="nearest")
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, size=size, mode="nearest")
 
 
 class LastLevelMaxPool(nn.Module):

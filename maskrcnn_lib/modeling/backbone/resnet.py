@@ -5,12 +5,14 @@ stem under ``stem``. Every convolution is followed by a norm, by default the fro
 ``conv_norm`` folds into the convolution's weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.deform_conv import Deformation, DFConv2d
 from maskrcnn_lib.modeling.fuse import conv_norm, scaled_at_once
 from maskrcnn_lib.modeling.make_layers import (
     NormFactory,
@@ -20,6 +22,8 @@ from maskrcnn_lib.modeling.make_layers import (
 
 # Blocks in layer1 to layer4, by depth.
 RESNET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
@@ -53,6 +57,7 @@ class Bottleneck(nn.Module):
         stride_in_1x1: whether the first 1x1 convolution carries the stride (the MSRA weights) or
             the 3x3 does (torchvision's and all ResNeXt weights).
         dilation: of the 3x3 convolution.
+        deformation: makes the 3x3 convolution a deformable one.
         norm: makes a norm for a number of channels.
     """
 
@@ -68,6 +73,7 @@ class Bottleneck(nn.Module):
         stride: int = 1,
         stride_in_1x1: bool = True,
         dilation: int = 1,
+        deformation: Deformation | None = None,
         norm: NormFactory = FrozenBatchNorm2d,
     ) -> None:
         super().__init__()
@@ -86,6 +92,7 @@ class Bottleneck(nn.Module):
             stride=stride_3x3,
             dilation=dilation,
             groups=num_groups,
+            deformation=deformation,
         )
         self.bn2 = norm(bottleneck_channels)
         self.conv3 = _conv(bottleneck_channels, out_channels, 1)
@@ -100,11 +107,51 @@ class Bottleneck(nn.Module):
         return conv_norm(self.conv3, self.bn3, y, add=shortcut, overwrite=overwrite, relu=True)
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut: (N, C, H, W) -> (N, D, H/stride, W/stride).
+
+    Args:
+        in_channels: C.
+        out_channels: D; where it differs from C the shortcut has a convolution of its own.
+        stride: 1 or 2, of the first convolution.
+        dilation: of the first convolution.
+        norm: makes a norm for a number of channels.
+    """
+
+    conv_norm_pairs = (("conv1", "bn1"), ("conv2", "bn2"))
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: NormFactory = FrozenBatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.downsample = None
+        if in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                _conv(in_channels, out_channels, 1, stride=stride), norm(out_channels)
+            )
+        self.conv1 = _conv(in_channels, out_channels, 3, stride=stride, dilation=dilation)
+        self.bn1 = norm(out_channels)
+        self.conv2 = _conv(out_channels, out_channels, 3)
+        self.bn2 = norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
+        y = conv_norm(self.conv1, self.bn1, x, relu=True)
+        overwrite = self.downsample is not None
+        return conv_norm(self.conv2, self.bn2, y, add=shortcut, overwrite=overwrite, relu=True)
+
+
 class ResNet(nn.Module):
     """Stem and stages ``layer1`` .. ``layerN``, returning the maps that are asked for.
 
     Args:
-        blocks: number of bottlenecks per stage, finest first; at most four stages.
+        blocks: number of blocks per stage, finest first; at most four stages.
         return_stages: numbers of the stages whose maps are returned (1 has stride 4, 4 stride 32);
             none means the last.
         stem_out_channels: channels behind the stem.
@@ -116,6 +163,10 @@ class ResNet(nn.Module):
             ``layer1``; 0 or less freezes nothing. Batch norms in them become frozen ones.
         last_dilation: of the 3x3 convolutions of the last stage; with more than 1 it keeps the
             resolution of the stage before (a DC5 body).
+        deformable_stages: numbers of the stages whose 3x3 convolutions are deformable.
+        deformation: of which kind these are.
+        basic: whether the blocks are basic ones, as in ResNet-18 and 34, and not bottlenecks.
+            They have neither groups nor a width of their own.
         norm: makes a norm for a number of channels.
     """
 
@@ -131,6 +182,9 @@ class ResNet(nn.Module):
         stride_in_1x1: bool = True,
         last_dilation: int = 1,
         freeze_at: int = 0,
+        deformable_stages: Collection[int] = (),
+        deformation: Deformation | None = None,
+        basic: bool = False,
         norm: NormFactory = FrozenBatchNorm2d,
     ) -> None:
         super().__init__()
@@ -151,6 +205,8 @@ class ResNet(nn.Module):
                 width_per_group=width_per_group,
                 stride_in_1x1=stride_in_1x1,
                 dilation=last_dilation if stage == last else 1,
+                deformation=deformation if stage in deformable_stages else None,
+                basic=basic,
                 norm=norm,
             )
             channels = res2_out_channels * 2 ** (stage - 1)
@@ -188,6 +244,7 @@ class ResNetHead(nn.Module):
         width_per_group: channels per group in ``layer1``.
         stride_in_1x1: see Bottleneck.
         dilation: of the 3x3 convolutions; with more than 1 the head keeps the resolution.
+        deformation: makes the 3x3 convolutions deformable ones.
         norm: makes a norm for a number of channels.
     """
 
@@ -200,6 +257,7 @@ class ResNetHead(nn.Module):
         width_per_group: int = 64,
         stride_in_1x1: bool = True,
         dilation: int = 1,
+        deformation: Deformation | None = None,
         norm: NormFactory = FrozenBatchNorm2d,
     ) -> None:
         super().__init__()
@@ -212,6 +270,7 @@ class ResNetHead(nn.Module):
             width_per_group=width_per_group,
             stride_in_1x1=stride_in_1x1,
             dilation=dilation,
+            deformation=deformation,
             norm=norm,
         )
         self.out_channels = res2_out_channels * 8
@@ -231,30 +290,39 @@ def make_stage(
     width_per_group: int = 64,
     stride_in_1x1: bool = True,
     dilation: int = 1,
+    deformation: Deformation | None = None,
+    basic: bool = False,
     norm: NormFactory = FrozenBatchNorm2d,
 ) -> nn.Sequential:
-    """Stage ``layer{stage}`` of a ResNet: bottlenecks, the first with stride 2 (1 in stage 1).
+    """Stage ``layer{stage}`` of a ResNet: blocks, the first with stride 2 (1 in stage 1).
 
     With a dilation above 1 the first keeps the resolution instead.
+
+    Raises:
+        ValueError: basic blocks are to have groups or deformable convolutions.
     """
     factor = 2 ** (stage - 1)
     out_channels = res2_out_channels * factor
-    layers = []
-    for index in range(blocks):
-        reduces = index == 0 and stage > 1 and dilation == 1
-        layers.append(
-            Bottleneck(
-                in_channels if index == 0 else out_channels,
-                out_channels,
-                bottleneck_channels=num_groups * width_per_group * factor,
-                num_groups=num_groups,
-                stride=2 if reduces else 1,
-                stride_in_1x1=stride_in_1x1,
-                dilation=dilation,
-                norm=norm,
-            )
+    if basic and (num_groups > 1 or deformation is not None):
+        raise ValueError("ResNet-18 and 34 have neither groups nor deformable convolutions")
+    make: Callable[..., nn.Module] = BasicBlock
+    if not basic:
+        make = partial(
+            Bottleneck,
+            bottleneck_channels=num_groups * width_per_group * factor,
+            num_groups=num_groups,
+            stride_in_1x1=stride_in_1x1,
+            deformation=deformation,
         )
-    return nn.Sequential(*layers)
+    stride = 2 if stage > 1 and dilation == 1 else 1
+    channels = [in_channels] + [out_channels] * (blocks - 1)
+    strides = [stride] + [1] * (blocks - 1)
+    return nn.Sequential(
+        *(
+            make(before, out_channels, stride=step, dilation=dilation, norm=norm)
+            for before, step in zip(channels, strides, strict=True)
+        )
+    )
 
 
 def _conv(
@@ -265,16 +333,20 @@ def _conv(
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
+    deformation: Deformation | None = None,
 ) -> nn.Conv2d:
-    conv = nn.Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride,
-        padding=dilation * (kernel_size // 2),
-        dilation=dilation,
-        groups=groups,
-        bias=False,
-    )
+    shape = {"stride": stride, "dilation": dilation, "groups": groups, "bias": False}
+    if deformation is None:
+        padding = dilation * (kernel_size // 2)
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, **shape)
+    else:
+        conv = DFConv2d(
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            with_modulated_dcn=deformation.modulated,
+            deformable_groups=deformation.groups,
+            **shape,
+        )
     init_kaiming_uniform(conv)
     return conv

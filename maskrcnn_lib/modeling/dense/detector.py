@@ -1,31 +1,52 @@
 """The part of a one-stage detector behind its backbone: head, anchors, loss and detections."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.dense.inference import select_dense_detections
-from maskrcnn_lib.modeling.dense.loss import DenseLearning, assign_anchors, dense_losses
+from maskrcnn_lib.modeling.dense.inference import find_dense_candidates
 from maskrcnn_lib.modeling.losses import LossSum
-from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.outputs import Detections
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, flatten_anchors
+from maskrcnn_lib.modeling.suppression import Candidates, Suppression
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.image_list import ImageList
 
 
 @dataclass(frozen=True)
 class DetectionLimits:
-    """Which detections there are; see ``select_dense_detections``."""
+    """Which detections there are; see ``find_dense_candidates`` and ``Suppression``."""
 
     pre_nms_top_n: int = 1000
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
+
+
+class Learner(Protocol):
+    """Gives anchors their objects, and says how far the outputs are off."""
+
+    def __call__(
+        self,
+        anchors: Tensor,
+        logits: Sequence[Tensor],
+        offsets: Tensor,
+        targets: Targets,
+        image_sizes: Tensor,
+    ) -> dict[str, LossSum]:
+        """Returns the losses of all anchors.
+
+        Args:
+            anchors: (A, 4) of all levels, xyxy in pixels.
+            logits: per level (N, A_l, K).
+            offsets: (N, A, 4).
+            targets: ground truth of the N images.
+            image_sizes: (N, 2) heights and widths without padding, in pixels.
+        """
 
 
 class Predictions(NamedTuple):
@@ -49,10 +70,11 @@ class DenseHead(nn.Module):
         head: maps feature maps to logits and offsets, as ``RetinaNetHead`` does.
         anchor_generator: the reference boxes of each level.
         num_classes: classes with background; the head has one logit less.
-        matcher: gives each anchor an object or none.
-        learning: how outputs are compared with the ground truth.
+        learner: what the outputs are told by the ground truth.
         limits: which detections there are.
         box_coder: turns offsets into boxes.
+        takes_part: maps anchors (A, 4) and image sizes (N, 2) to (N, A) bool, which anchors may
+            find an object in an image; all of them without it.
     """
 
     def __init__(
@@ -61,19 +83,20 @@ class DenseHead(nn.Module):
         anchor_generator: AnchorGenerator,
         *,
         num_classes: int,
-        matcher: Matcher,
-        learning: DenseLearning,
+        learner: Learner,
         limits: DetectionLimits,
         box_coder: BoxCoder,
+        takes_part: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.head = head
         self.anchor_generator = anchor_generator
         self.num_classes = num_classes
-        self.matcher = matcher
-        self.learning = learning
+        self.learner = learner
         self.limits = limits
         self.box_coder = box_coder
+        self.takes_part = takes_part
+        self.suppress = Suppression(limits.nms_threshold, limits.max_detections)
 
     def forward(self, images: ImageList, features: Sequence[Tensor]) -> Detections:
         """Returns the detections of each image, clipped to the image without its padding.
@@ -82,16 +105,25 @@ class DenseHead(nn.Module):
             images: the padded batch; its tensors give the padded size.
             features: the backbone's maps (N, C, H, W), finest first.
         """
-        predictions = self._predict(images, features)
-        sizes = torch.tensor(images.image_sizes).to(features[0].device, non_blocking=True)
-        return select_dense_detections(
-            *predictions,
+        return self.suppress(self.candidates(images, features))
+
+    def candidates(self, images: ImageList, features: Sequence[Tensor]) -> Candidates:
+        """Returns what may become a detection; arguments as in ``forward``."""
+        anchors, logits, offsets = self._predict(images, features)
+        sizes = images.size_tensor()
+        if self.takes_part is not None:
+            logits = [
+                said.masked_fill(~self.takes_part(boxes, sizes)[:, :, None], -torch.inf)
+                for boxes, said in zip(anchors, logits, strict=True)
+            ]
+        return find_dense_candidates(
+            anchors,
+            logits,
+            offsets,
             sizes,
             box_coder=self.box_coder,
             pre_nms_top_n=self.limits.pre_nms_top_n,
             score_threshold=self.limits.score_threshold,
-            nms_threshold=self.limits.nms_threshold,
-            max_detections=self.limits.max_detections,
         )
 
     def learn(
@@ -105,15 +137,12 @@ class DenseHead(nn.Module):
             targets: ground truth of the N images.
         """
         predictions = self._predict(images, features)
-        anchors = torch.cat(predictions.anchors)
-        return dense_losses(
-            anchors,
+        return self.learner(
+            torch.cat(predictions.anchors),
             predictions.logits,
             torch.cat(predictions.offsets, dim=1),
-            assign_anchors(anchors, targets, self.matcher),
-            targets.boxes,
-            box_coder=self.box_coder,
-            learning=self.learning,
+            targets,
+            images.size_tensor(),
         )
 
     def _predict(self, images: ImageList, features: Sequence[Tensor]) -> Predictions:

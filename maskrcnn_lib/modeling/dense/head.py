@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_normal, make_conv
 
 _INIT_STD = 0.01
-_init_conv = partial(init_normal, std=_INIT_STD)
+init_small = partial(init_normal, std=_INIT_STD)
 
 
 class RetinaNetHead(nn.Module):
@@ -41,11 +41,10 @@ class RetinaNetHead(nn.Module):
         norm: NormFactory | None = None,
     ) -> None:
         super().__init__()
-        self.cls_tower = _tower(in_channels, num_convs, norm)
-        self.bbox_tower = _tower(in_channels, num_convs, norm)
-        self.cls_logits = make_conv(in_channels, num_anchors * num_classes, init=_init_conv)
-        self.bbox_pred = make_conv(in_channels, num_anchors * 4, init=_init_conv)
-        nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior) / prior))
+        self.cls_tower = conv_tower(in_channels, num_convs, norm)
+        self.bbox_tower = conv_tower(in_channels, num_convs, norm)
+        self.cls_logits = class_layer(in_channels, num_anchors * num_classes, prior=prior)
+        self.bbox_pred = make_conv(in_channels, num_anchors * 4, init=init_small)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Returns per level logits (N, A * K, H, W) and offsets (N, A * 4, H, W).
@@ -57,9 +56,17 @@ class RetinaNetHead(nn.Module):
         return logits, [self.bbox_pred(self.bbox_tower(x)) for x in features]
 
 
-def _tower(channels: int, num_convs: int, norm: NormFactory | None) -> nn.Sequential:
+def conv_tower(channels: int, num_convs: int, norm: NormFactory | None) -> nn.Sequential:
+    """Convolutions, norms if there are any, and ReLUs in one row, all of ``channels``."""
     convs = [
-        make_conv(channels, channels, norm=norm, relu=True, init=_init_conv)
+        make_conv(channels, channels, norm=norm, relu=True, init=init_small)
         for _ in range(num_convs)
     ]
     return nn.Sequential(*(layer for conv in convs for layer in conv))
+
+
+def class_layer(in_channels: int, out_channels: int, *, prior: float) -> nn.Conv2d:
+    """A convolution whose outputs begin as the logits of the score ``prior``."""
+    conv = make_conv(in_channels, out_channels, init=init_small)
+    nn.init.constant_(conv.bias, -math.log((1 - prior) / prior))
+    return conv

@@ -1,7 +1,7 @@
 """What a one-stage detector learns: a class for every anchor, and a box for those with an object.
 
-Anchors are assigned first (``assign_anchors``) and compared then (``dense_losses``); a detector
-with another assignment brings its own and shares the rest.
+Anchors are assigned first (``assign_anchors``) and compared then (``dense_losses``);
+``LearnByOverlap`` does both, for RetinaNet.
 """
 
 from collections.abc import Sequence
@@ -64,6 +64,45 @@ class Assignment(NamedTuple):
     matched: Tensor
 
 
+@dataclass(frozen=True)
+class LearnByOverlap:
+    """The learner of a detector whose anchors get the objects that they overlap most.
+
+    Attributes:
+        matcher: by which overlap.
+        box_coder: turns boxes into offsets and back.
+        learning: how outputs are compared with the objects.
+    """
+
+    matcher: Matcher
+    box_coder: BoxCoder
+    learning: DenseLearning
+
+    def __call__(
+        self,
+        anchors: Tensor,
+        logits: Sequence[Tensor],
+        offsets: Tensor,
+        targets: Targets,
+        image_sizes: Tensor,
+    ) -> dict[str, LossSum]:
+        """Returns ``dense_losses``; anchors in the padding are background as others are.
+
+        Args:
+            anchors, logits, offsets, targets, image_sizes: see ``Learner``.
+        """
+        assignment = assign_anchors(anchors, targets, self.matcher)
+        return dense_losses(
+            anchors,
+            logits,
+            offsets,
+            assignment,
+            targets.boxes,
+            box_coder=self.box_coder,
+            learning=self.learning,
+        )
+
+
 @torch.no_grad()
 def assign_anchors(anchors: Tensor, targets: Targets, matcher: Matcher) -> Assignment:
     """Gives each anchor the object that it overlaps most, background, or nothing to learn.
@@ -110,7 +149,9 @@ def dense_losses(
     """
     wanted = assignment.labels > BACKGROUND
     positives = wanted.sum(dim=1)
-    class_loss = _focal_per_image(logits, assignment.labels, learning)
+    class_loss = focal_per_image(
+        logits, assignment.labels, gamma=learning.gamma, alpha=learning.alpha
+    )
     box_loss = _box_loss_per_image(
         anchors, offsets, assignment.matched, wanted, boxes, box_coder, learning
     )
@@ -123,14 +164,20 @@ def dense_losses(
     }
 
 
-def _focal_per_image(logits: Sequence[Tensor], labels: Tensor, learning: DenseLearning) -> Tensor:
-    """(N,) sums of the focal loss; labels: (N, A)."""
+def focal_per_image(
+    logits: Sequence[Tensor], labels: Tensor, *, gamma: float, alpha: float
+) -> Tensor:
+    """(N,) sums of the focal loss over all anchors and classes.
+
+    Args:
+        logits: per level (N, A_l, K).
+        labels: (N, A) int64 as in ``Assignment``.
+        gamma, alpha: see ``sigmoid_focal_loss``.
+    """
     sums = []
     by_level = labels.split([level.shape[1] for level in logits], dim=1)
     for level, of_level in zip(logits, by_level, strict=True):
-        rows = sigmoid_focal_loss(
-            level.flatten(0, 1), of_level.flatten(), gamma=learning.gamma, alpha=learning.alpha
-        )
+        rows = sigmoid_focal_loss(level.flatten(0, 1), of_level.flatten(), gamma=gamma, alpha=alpha)
         sums.append(rows.view(of_level.shape).sum(dim=1))
     return torch.stack(sums).sum(dim=0)
 

@@ -10,7 +10,7 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling.box_coder import BoxCoder
 from maskrcnn_lib.modeling.dense.detector import DenseHead, DetectionLimits
 from maskrcnn_lib.modeling.dense.head import RetinaNetHead
-from maskrcnn_lib.modeling.dense.loss import DenseLearning
+from maskrcnn_lib.modeling.dense.loss import DenseLearning, LearnByOverlap
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.norms import group_norm_factory
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator
@@ -53,25 +53,25 @@ def build_retinanet(cfg: CfgNode, in_channels: int) -> nn.Module:
         prior=keys.PRIOR_PROB,
         norm=group_norm_factory(cfg) if keys.USE_GN else None,
     )
+    box_coder = BoxCoder(keys.BBOX_REG_WEIGHTS, limit_shrinking=dialect.limit_shrinking)
+    matcher = Matcher(keys.FG_IOU_THRESHOLD, keys.BG_IOU_THRESHOLD, allow_low_quality_matches=True)
+    learning = DenseLearning(
+        gamma=keys.LOSS_GAMMA,
+        alpha=keys.LOSS_ALPHA,
+        box_loss=keys.BBOX_REG_LOSS,
+        beta=keys.BBOX_REG_BETA,
+        box_divisor=keys.BBOX_REG_WEIGHT,
+        normaliser=dialect.dense_normaliser,
+    )
     return DenseHead(
         head,
         AnchorGenerator(
             sizes, keys.ASPECT_RATIOS, strides=keys.ANCHOR_STRIDES, style=dialect.anchors
         ),
         num_classes=keys.NUM_CLASSES,
-        matcher=Matcher(
-            keys.FG_IOU_THRESHOLD, keys.BG_IOU_THRESHOLD, allow_low_quality_matches=True
-        ),
-        learning=DenseLearning(
-            gamma=keys.LOSS_GAMMA,
-            alpha=keys.LOSS_ALPHA,
-            box_loss=keys.BBOX_REG_LOSS,
-            beta=keys.BBOX_REG_BETA,
-            box_divisor=keys.BBOX_REG_WEIGHT,
-            normaliser=dialect.dense_normaliser,
-        ),
+        learner=LearnByOverlap(matcher, box_coder, learning),
         limits=DetectionLimits(
             keys.PRE_NMS_TOP_N, keys.INFERENCE_TH, keys.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
         ),
-        box_coder=BoxCoder(keys.BBOX_REG_WEIGHTS, limit_shrinking=dialect.limit_shrinking),
+        box_coder=box_coder,
     )

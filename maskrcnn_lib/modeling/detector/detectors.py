@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 from maskrcnn_lib.config.architecture import architecture, is_cascade
 from maskrcnn_lib.modeling.backbone import build_backbone
 from maskrcnn_lib.modeling.dense.retinanet import build_retinanet
+from maskrcnn_lib.modeling.dense.yolof import build_yolof
 from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_lib.modeling.detector.one_stage import OneStageDetector
 from maskrcnn_lib.modeling.given_proposals import GivenProposals
@@ -42,4 +43,12 @@ def build_retinanet_detector(cfg: CfgNode) -> OneStageDetector:
     """RetinaNet; its backbone is one of those named ``...-FPN-RETINANET``."""
     backbone = build_backbone(cfg)
     head = build_retinanet(cfg, backbone.out_channels)
+    return OneStageDetector(backbone, head, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY)
+
+
+@META_ARCHITECTURES.register("YOLOF")
+def build_yolof_detector(cfg: CfgNode) -> OneStageDetector:
+    """YOLOF; its backbone is one of those named ``...-C5-YOLOF``."""
+    backbone = build_backbone(cfg)
+    head = build_yolof(cfg, backbone.out_channels)
     return OneStageDetector(backbone, head, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY)

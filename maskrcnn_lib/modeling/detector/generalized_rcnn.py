@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.losses import mean_losses
 from maskrcnn_lib.modeling.outputs import Detections, Proposals
+from maskrcnn_lib.modeling.suppression import Candidates
 from maskrcnn_lib.modeling.targets import Seeds, batch_targets
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import ImageList, to_image_list
@@ -104,7 +105,7 @@ class GeneralizedRCNN(nn.Module):
         features = self.backbone(images.tensors)
         proposals, losses = self.rpn.learn(images, features, truth)
         if heads is not None:
-            losses |= heads.learn(features, proposals, truth, images.image_sizes)
+            losses |= heads.learn(features, proposals, truth, images.size_tensor())
         return mean_losses(losses)
 
     def detect(self, images: ImageList) -> Detections | Proposals:
@@ -116,7 +117,21 @@ class GeneralizedRCNN(nn.Module):
         proposals = self.rpn(images, features)
         if self.roi_heads is None:
             return proposals
-        return self.roi_heads(features, proposals, images.image_sizes)
+        return self.roi_heads(features, proposals, images.size_tensor())
+
+    def candidates(self, images: ImageList, features: Sequence[Tensor]) -> Candidates:
+        """What may become a detection; for those who look at an image more than once.
+
+        Args:
+            images: a padded batch.
+            features: what the backbone makes of it.
+        """
+        proposals = self.rpn(images, features)
+        return self.roi_heads.candidates(features, proposals, images.size_tensor())
+
+    def suppress(self, candidates: Candidates) -> Detections:
+        """The detections among the candidates, without masks and keypoints."""
+        return self.roi_heads.box.suppress(candidates)
 
 
 def to_boxlists(

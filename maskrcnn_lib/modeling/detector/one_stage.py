@@ -1,4 +1,4 @@
-"""The one-stage detector: what sees the feature maps finds the objects (RetinaNet)."""
+"""The one-stage detector: what sees the feature maps finds the objects (RetinaNet, YOLOF)."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_lib.modeling.losses import mean_losses
+from maskrcnn_lib.modeling.outputs import Detections
+from maskrcnn_lib.modeling.suppression import Candidates
 from maskrcnn_lib.modeling.targets import Seeds, batch_targets
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.image_list import ImageList
@@ -15,8 +17,8 @@ class OneStageDetector(GeneralizedRCNN):
     """Backbone and a dense head, called and answering as a two-stage detector.
 
     The head stands where the region proposal network does, as in maskrcnn-benchmark, whose
-    parameter names begin with ``rpn.head``. Losses are ``loss_retina_cls`` and ``loss_retina_reg``;
-    nothing is drawn by chance.
+    parameter names begin with ``rpn.head``. Losses are ``loss_retina_cls`` and ``loss_retina_reg``,
+    or ``loss_yolof_cls`` and ``loss_yolof_reg``; nothing is drawn by chance.
 
     Args:
         backbone: maps (N, 3, H, W) to a list of feature maps, finest first.
@@ -26,6 +28,14 @@ class OneStageDetector(GeneralizedRCNN):
 
     def __init__(self, backbone: nn.Module, head: nn.Module, *, size_divisible: int = 0) -> None:
         super().__init__(backbone, head, size_divisible=size_divisible)
+
+    def candidates(self, images: ImageList, features: Sequence[Tensor]) -> Candidates:
+        """See ``GeneralizedRCNN.candidates``."""
+        return self.rpn.candidates(images, features)
+
+    def suppress(self, candidates: Candidates) -> Detections:
+        """See ``GeneralizedRCNN.suppress``."""
+        return self.rpn.suppress(candidates)
 
     def _losses(
         self, images: ImageList, targets: Sequence[BoxList], seeds: Seeds | None

@@ -30,6 +30,7 @@ from maskrcnn_lib.modeling.roi_heads.regions import (
     positive_rows,
 )
 from maskrcnn_lib.modeling.roi_heads.roi_heads import CombinedROIHeads
+from maskrcnn_lib.modeling.suppression import Candidates
 from maskrcnn_lib.modeling.targets import Targets
 
 
@@ -59,11 +60,18 @@ class CascadeBoxHead(nn.Module):
         self.loss_weights = tuple(loss_weights)
         self.average_logits = average_logits
         self.feature_gradient = feature_gradient
+        self.suppress = stages[-1].suppress
 
     def forward(
         self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor
     ) -> Detections:
         """Returns the detections of each image; arguments as in ``ROIBoxHead.forward``."""
+        return self.suppress(self.candidates(features, proposals, image_sizes))
+
+    def candidates(
+        self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor
+    ) -> Candidates:
+        """Returns what may become a detection; arguments as in ``ROIBoxHead.forward``."""
         logits = []
         for number, stage in enumerate(self.stages, start=1):
             x = stage.feature_extractor(features, boxes_to_rois(proposals.boxes))
@@ -73,7 +81,7 @@ class CascadeBoxHead(nn.Module):
                 refined = refine_boxes(box_offsets, proposals.boxes, image_sizes, stage.box_coder)
                 proposals = proposals._replace(boxes=refined)
         average = average_classes(logits, of_logits=self.average_logits)
-        return self.stages[-1].select(average, box_offsets, proposals, image_sizes)
+        return self.stages[-1].score(average, box_offsets, proposals, image_sizes)
 
     def learn(
         self,
@@ -126,7 +134,7 @@ class CascadeMaskHead(nn.Module):
         self.loss_weights = tuple(loss_weights)
 
     def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
-        """Returns the detections with their masks; arguments as in ``ROIMaskHead.forward``."""
+        """Returns the detections with their masks; arguments as in ``RegionHead.forward``."""
         masks = torch.stack([stage(features, detections).masks for stage in self.stages])
         return detections._replace(masks=masks.mean(dim=0))
 
@@ -150,11 +158,10 @@ class CascadeROIHeads(CombinedROIHeads):
         features: Sequence[Tensor],
         proposals: Proposals,
         targets: Targets,
-        image_sizes: Sequence[tuple[int, int]],
+        image_sizes: Tensor,
     ) -> dict[str, LossSum]:
         """Returns the losses of all stages and heads; arguments as in ``CombinedROIHeads``."""
-        sizes = torch.tensor(image_sizes).to(proposals.boxes.device, non_blocking=True)
-        stages, losses = self.box.learn(features, proposals, targets, sizes)
+        stages, losses = self.box.learn(features, proposals, targets, image_sizes)
         if isinstance(self.mask, CascadeMaskHead):
             rows = [positive_rows(stage) for stage in stages]
             losses |= self.mask.learn(features, rows, targets)

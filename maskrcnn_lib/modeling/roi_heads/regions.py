@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_lib.modeling.matcher import Matcher
-from maskrcnn_lib.modeling.outputs import Proposals, host_may_wait
+from maskrcnn_lib.modeling.outputs import Proposals, host_may_wait, pick
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.sampling import (
     IGNORED,
@@ -127,7 +127,7 @@ class RegionSampler:
         if targets.labels.shape[1]:
             labels = targets.labels.gather(1, matched).masked_fill(background, 0)
         return Regions(
-            boxes.gather(1, sample.indices[:, :, None].expand(-1, -1, 4)),
+            pick(boxes, sample.indices),
             labels,
             matched,
             sample.valid,
@@ -147,7 +147,7 @@ class RegionSampler:
         )
         indices = sample.indices
         return Regions(
-            regions.boxes.gather(1, indices[:, :, None].expand(-1, -1, 4)),
+            pick(regions.boxes, indices),
             regions.labels.gather(1, indices).masked_fill(~sample.positive, 0),
             regions.matched.gather(1, indices).masked_fill(~sample.positive, 0),
             sample.valid,

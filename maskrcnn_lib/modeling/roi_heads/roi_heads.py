@@ -17,7 +17,10 @@ from maskrcnn_lib.modeling.roi_heads.keypoint_head.keypoint_head import (
 )
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_head import ROIMaskHead, build_roi_mask_head
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_scoring import build_mask_scoring_head
+from maskrcnn_lib.modeling.roi_heads.mask_head.point_rend import build_point_rend_head
+from maskrcnn_lib.modeling.roi_heads.region_head import RegionHead
 from maskrcnn_lib.modeling.roi_heads.regions import RegionSampler, all_rows, positive_rows
+from maskrcnn_lib.modeling.suppression import Candidates
 from maskrcnn_lib.modeling.targets import Targets
 
 
@@ -57,29 +60,37 @@ class CombinedROIHeads(nn.Module):
         self,
         features: Sequence[Tensor],
         proposals: Proposals,
-        image_sizes: Sequence[tuple[int, int]],
+        image_sizes: Tensor,
     ) -> Detections:
         """Returns the detections of each image.
 
         Args:
             features: the backbone's maps (N, C, H, W), finest first.
             proposals: regions of the N images.
-            image_sizes: per image, height and width without padding, in pixels.
+            image_sizes: (N, 2) heights and widths without padding, in pixels.
         """
-        sizes = torch.tensor(image_sizes).to(proposals.boxes.device, non_blocking=True)
-        detections = self.box(features, proposals, sizes)
+        detections = self.box.suppress(self.candidates(features, proposals, image_sizes))
         if self.mask is not None:
             detections = self.mask(features, detections)
         if self.keypoint is not None:
             detections = self.keypoint(features, detections)
         return detections
 
+    def candidates(
+        self,
+        features: Sequence[Tensor],
+        proposals: Proposals,
+        image_sizes: Tensor,
+    ) -> Candidates:
+        """Returns what may become a detection; arguments as in ``forward``."""
+        return self.box.candidates(features, proposals, image_sizes)
+
     def learn(
         self,
         features: Sequence[Tensor],
         proposals: Proposals,
         targets: Targets,
-        image_sizes: Sequence[tuple[int, int]],
+        image_sizes: Tensor,
     ) -> dict[str, LossSum]:
         """Returns the losses of all heads on one sample of the proposals.
 
@@ -87,20 +98,29 @@ class CombinedROIHeads(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             proposals: regions of the N images.
             targets: ground truth of the N images.
-            image_sizes: per image, height and width without padding; only a cascade needs them.
+            image_sizes: (N, 2) heights and widths without padding; only a cascade needs them.
         """
         difficulty = partial(self.box.difficulty, features)
         regions = self.sampler(proposals, targets, difficulty=difficulty)
         rows = all_rows(regions)
-        x, losses = self.box.learn(features, rows, targets)
         learners = [head for head in (self.mask, self.keypoint) if head is not None]
         positive = positive_rows(regions) if learners else None
-        for head in learners:
+        # What is cut out of the maps first is the last to send them its gradient. So none of their
+        # size waits in memory while the box head's linear layers, the largest, get theirs.
+        pooled = [
+            None if self._shares(head) else head.pool(features, positive) for head in learners
+        ]
+        x, losses = self.box.learn(features, rows, targets)
+        for head, own in zip(learners, pooled, strict=True):
             shared = None
-            if head.feature_extractor is self.box.feature_extractor:
+            if self._shares(head):
                 shared = x[torch.searchsorted(rows.positions, positive.positions)]
-            losses |= head.learn(features, positive, targets, extracted=shared)
+            losses |= head.learn(features, positive, targets, pooled=own, extracted=shared)
         return losses
+
+    def _shares(self, head: RegionHead) -> bool:
+        """Whether a head reads what the box head's extractor gives."""
+        return head.feature_extractor is self.box.feature_extractor
 
 
 def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
@@ -114,6 +134,8 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> CombinedROIHeads:
     mask = keypoint = None
     if cfg.MODEL.MASK_ON and cfg.MODEL.MASKIOU_ON:
         mask = build_mask_scoring_head(cfg, in_channels)
+    elif cfg.MODEL.MASK_ON and cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON:
+        mask = build_point_rend_head(cfg, in_channels)
     elif cfg.MODEL.MASK_ON:
         shared = _shared_extractor(cfg, box, "ROI_MASK_HEAD")
         mask = build_roi_mask_head(cfg, in_channels, shared_extractor=shared)

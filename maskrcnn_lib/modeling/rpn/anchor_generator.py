@@ -18,20 +18,17 @@ The order inside a cell is always ratio-major, as in maskrcnn-benchmark: anchor
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.layers.remembered import remembered
 
 AnchorStyle = Literal["legacy", "rounded", "exact", "closed"]
-Made = TypeVar("Made")
-
-# Grids of this many different image shapes are remembered.
-CACHED_SHAPES = 32
 
 
 def cell_anchors(
@@ -224,19 +221,6 @@ def _name(
     return ((level << 40) + rows + columns + numbers).flatten()
 
 
-def remembered(cache: OrderedDict[tuple, Made], key: tuple, make: Callable[[], Made]) -> Made:
-    """What ``cache`` holds under ``key``; made and put there if it is missing, and the oldest goes.
-
-    Another thread may drop it from the cache at any time.
-    """
-    value = cache.get(key)
-    if value is None:
-        value = cache[key] = make()
-        if len(cache) > CACHED_SHAPES:
-            cache.popitem(last=False)
-    return value
-
-
 def flatten_anchors(head_output: Tensor, values: int) -> Tensor:
     """What a head says, in the anchors' order: (N, A * values, H, W) -> (N, H * W * A, values).
 
@@ -249,7 +233,9 @@ def flatten_anchors(head_output: Tensor, values: int) -> Tensor:
 def build_anchor_generator(cfg: CfgNode) -> AnchorGenerator:
     """The anchor generator that ``MODEL.RPN`` and the dialect describe."""
     rpn = cfg.MODEL.RPN
-    sizes = [(size,) for size in rpn.ANCHOR_SIZES] if rpn.USE_FPN else [rpn.ANCHOR_SIZES]
+    sizes = [rpn.ANCHOR_SIZES]
+    if rpn.USE_FPN:
+        sizes = [size if isinstance(size, tuple) else (size,) for size in rpn.ANCHOR_SIZES]
     return AnchorGenerator(
         sizes,
         rpn.ASPECT_RATIOS,

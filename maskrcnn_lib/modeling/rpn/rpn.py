@@ -12,11 +12,14 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.layers.remembered import remembered
 from maskrcnn_lib.modeling import registry
+from maskrcnn_lib.modeling.backbone.fbnet import build_fbnet_rpn_feature
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_rpn_feature
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.fuse import with_relu
+from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.losses import LossSum
+from maskrcnn_lib.modeling.make_layers import init_normal, make_conv
 from maskrcnn_lib.modeling.matcher import Matcher
 from maskrcnn_lib.modeling.norms import named_norm_factory
 from maskrcnn_lib.modeling.outputs import Proposals
@@ -24,14 +27,12 @@ from maskrcnn_lib.modeling.rpn.anchor_generator import (
     AnchorGenerator,
     build_anchor_generator,
     flatten_anchors,
-    remembered,
 )
-from maskrcnn_lib.modeling.rpn.inference import limit_batch, select_proposals
+from maskrcnn_lib.modeling.rpn.inference import LevelTables, limit_batch, select_proposals
 from maskrcnn_lib.modeling.rpn.loss import RPNLearning, rpn_losses
 from maskrcnn_lib.modeling.rpn.neighbourhoods import neighbour_table, neighbourhoods
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.image_list import ImageList
-from maskrcnn_lib.utils.transfer import send
 
 # Offsets of the RPN are not scaled in any of the toolboxes.
 RPN_CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -61,7 +62,7 @@ class RPNHead(nn.Module):
         Args:
             features: maps (N, in_channels, H, W), finest first.
         """
-        hidden = [with_relu(self.conv, feature) for feature in features]
+        hidden = [convolve(self.conv, feature, relu=True) for feature in features]
         return [self.cls_logits(x) for x in hidden], [self.bbox_pred(x) for x in hidden]
 
     def at(self, features: Sequence[Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,8 +92,9 @@ class RPNHead(nn.Module):
         return logits.squeeze(-1), offsets
 
 
-class FBNetV3RPNHead(nn.Module):
-    """The RPN head of D2Go: inverted residuals, then objectness and offsets.
+class BlocksRPNHead(nn.Module):
+    """The RPN head of FBNet, FBNetV3 and torchvision's second models: blocks, then objectness and
+    offsets.
 
     Args:
         rpn_feature: blocks that map (N, C, H, W) to (N, in_channels, H, W).
@@ -136,7 +138,7 @@ class Predictions(NamedTuple):
     """What the head says about the A anchors of each of N images, level by level.
 
     Attributes:
-        anchors: per level (A_l, 4), xyxy in pixels.
+        anchors: (A_l, 4) per level, or (A, 4) of all levels; xyxy in pixels.
         objectness: per level (N, A_l) logits.
         offsets: per level (N, A_l, 4).
         feature_shapes: height and width of each level.
@@ -162,6 +164,7 @@ class RPNModule(nn.Module):
         learning: how the loss chooses anchors and compares them.
         nms_threshold: IoU above which the weaker of two proposals of a level is dropped.
         min_size: smallest width and height of a proposal in pixels.
+        score_threshold: smallest objectness of a proposal, from 0 to 1.
         box_coder: turns offsets into boxes; by default with weights 1.
     """
 
@@ -175,6 +178,7 @@ class RPNModule(nn.Module):
         learning: RPNLearning,
         nms_threshold: float,
         min_size: float = 0.0,
+        score_threshold: float = 0.0,
         box_coder: BoxCoder | None = None,
     ) -> None:
         super().__init__()
@@ -185,7 +189,9 @@ class RPNModule(nn.Module):
         self.learning = learning
         self.nms_threshold = nms_threshold
         self.min_size = min_size
+        self.score_threshold = score_threshold
         self.box_coder = box_coder or BoxCoder(RPN_CODER_WEIGHTS)
+        self._level_tables = LevelTables()
 
     def forward(self, images: ImageList, features: Sequence[Tensor]) -> Proposals:
         """Returns the proposals of each image, clipped to the image without its padding.
@@ -229,8 +235,10 @@ class RPNModule(nn.Module):
         at: Callable[[Tensor], tuple[Tensor, Tensor]],
     ) -> tuple[Proposals, dict[str, LossSum]]:
         device = predictions.objectness[0].device
+        anchors = torch.cat(predictions.anchors)
+        predictions = predictions._replace(anchors=[anchors])  # joined once for both
         losses = rpn_losses(
-            torch.cat(predictions.anchors),
+            anchors,
             self.anchor_generator.names(predictions.feature_shapes, device),
             predictions.image_sizes,
             targets,
@@ -252,7 +260,7 @@ class RPNModule(nn.Module):
             [flatten_anchors(level, 1).squeeze(-1) for level in objectness],
             [flatten_anchors(level, 4) for level in offsets],
             shapes,
-            send(torch.tensor(images.image_sizes), device),
+            images.size_tensor(),
         )
 
     def _propose(self, predictions: Predictions, limits: ProposalLimits) -> Proposals:
@@ -267,6 +275,8 @@ class RPNModule(nn.Module):
             max_proposals=limits.max_proposals,
             nms_threshold=self.nms_threshold,
             min_size=self.min_size,
+            score_threshold=self.score_threshold,
+            tables=self._level_tables,
         )
         return limit_batch(proposals, limits.max_proposals) if limits.per_batch else proposals
 
@@ -284,15 +294,32 @@ def build_single_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int)
     return RPNHead(in_channels, num_anchors)
 
 
+@registry.RPN_HEADS.register("StackedConvRPNHead")
+def build_stacked_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> BlocksRPNHead:
+    """``MODEL.RPN.NUM_CONVS`` convolutions in place of one, as in torchvision's second models."""
+    layers: list[nn.Module] = []
+    for _ in range(cfg.MODEL.RPN.NUM_CONVS):
+        init = partial(init_normal, std=0.01)
+        layers += make_conv(in_channels, in_channels, relu=True, init=init)
+    return BlocksRPNHead(nn.Sequential(*layers), in_channels, num_anchors)
+
+
 @registry.RPN_HEADS.register("FBNetV3.rpn_head")
-def build_fbnetv3_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> FBNetV3RPNHead:
+def build_fbnetv3_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> BlocksRPNHead:
     """The head of D2Go's FBNetV3 models."""
     rpn_feature = build_fbnetv3_rpn_feature(
         in_channels,
         architecture=cfg.MODEL.BACKBONE.CONV_BODY,
         norm=named_norm_factory(cfg),
     )
-    return FBNetV3RPNHead(rpn_feature, rpn_feature.out_channels, num_anchors)
+    return BlocksRPNHead(rpn_feature, rpn_feature.out_channels, num_anchors)
+
+
+@registry.RPN_HEADS.register("FBNet.rpn_head")
+def build_fbnet_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> BlocksRPNHead:
+    """The head of the architecture that ``MODEL.FBNET`` describes."""
+    rpn_feature = build_fbnet_rpn_feature(cfg, in_channels)
+    return BlocksRPNHead(rpn_feature, rpn_feature.out_channels, num_anchors)
 
 
 def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
@@ -328,6 +355,7 @@ def build_rpn(cfg: CfgNode, in_channels: int) -> RPNModule:
         learning=learning,
         nms_threshold=settings.NMS_THRESH,
         min_size=settings.MIN_SIZE,
+        score_threshold=settings.SCORE_THRESH,
         box_coder=BoxCoder(RPN_CODER_WEIGHTS, limit_shrinking=dialect.limit_shrinking),
     )
 

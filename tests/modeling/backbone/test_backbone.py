@@ -1,6 +1,7 @@
 """Backbones by name and as a whole: torchvision's values, compilation, layout, precision."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ BODIES = {
     "FBNetV3-A-C4": (112, [16]),
     "MobileNetV2-C4": (256, [16]),
     "FBNetV3-A-dsmask-C4": (88, [16]),
+    "FBNet": (96, [16]),
 }
 
 
@@ -93,11 +95,6 @@ def test_c5_body_can_be_dilated_and_keeps_the_stride_of_c4():
     assert without_res5.shape == (1, 1024, 6, 4)
 
 
-def test_deformable_stages_are_refused():
-    with pytest.raises(ValueError, match="STAGE_WITH_DCN"):
-        build("R-50-C4", "MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True))
-
-
 def test_resnet_head_fits_the_c4_body():
     cfg = get_cfg(overrides=["MODEL.RESNETS.RES5_DILATION", 2])
     with torch.device("meta"):
@@ -144,7 +141,7 @@ def test_compiles_to_machine_code_as_one_graph():
             torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [small_backbone, fbnet_backbone])
+@pytest.mark.parametrize("make", [small_backbone, fbnet_backbone, partial(build, "FBNet")])
 def test_channels_last_goes_through(make):
     backbone = make().to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 64, 96).to(memory_format=torch.channels_last)
@@ -152,7 +149,7 @@ def test_channels_last_goes_through(make):
     assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
 
 
-@pytest.mark.parametrize("make", [small_backbone, fbnet_backbone])
+@pytest.mark.parametrize("make", [small_backbone, fbnet_backbone, partial(build, "FBNet")])
 def test_nothing_promotes_to_float32_under_autocast(make):
     backbone = make()
     dtypes = set()

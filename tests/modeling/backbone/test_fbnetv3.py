@@ -9,15 +9,14 @@ from torch import nn
 
 from maskrcnn_lib.modeling.backbone.fbnetv3 import (
     ARCHITECTURES,
-    Block,
     BlockStack,
     FBNetV3Body,
-    InvertedResidual,
     build_fbnetv3_box_feature,
     build_fbnetv3_mask_feature,
     build_fbnetv3_rpn_feature,
     get_architecture,
 )
+from maskrcnn_lib.modeling.backbone.inverted_residual import Block, InvertedResidual
 from maskrcnn_lib.modeling.make_layers import group_norm
 
 # Layers of the published models that are not blocks of ours: predictors.

@@ -5,10 +5,14 @@ import torch
 from torch import nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
+from maskrcnn_lib.layers.deform_conv import Deformation
 from maskrcnn_lib.modeling.backbone.resnet import RESNET_BLOCKS, Bottleneck, ResNet, ResNetHead
 from maskrcnn_lib.modeling.make_layers import group_norm
 
 torchvision = pytest.importorskip("torchvision")
+
+# Of ResNet-18 and 34.
+BASIC = {"basic": True, "res2_out_channels": 64}
 
 # torchvision adds this to the variance, our frozen norm has no epsilon.
 TORCHVISION_EPS = 1e-5
@@ -52,11 +56,12 @@ def torchvision_resnet(name="resnet50"):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (101, 75)])
-def test_maps_equal_torchvisions_at_even_and_odd_sizes(size):
+@pytest.mark.parametrize(("depth", "options"), [(50, {}), (18, BASIC)])
+def test_maps_equal_torchvisions_at_even_and_odd_sizes(depth, options, size):
     torch.manual_seed(0)
-    theirs = torchvision_resnet()
+    theirs = torchvision_resnet(f"resnet{depth}")
     randomise_norms(theirs)
-    ours = ResNet(RESNET_BLOCKS[50], (1, 2, 3, 4), stride_in_1x1=False).eval()
+    ours = ResNet(RESNET_BLOCKS[depth], (1, 2, 3, 4), stride_in_1x1=False, **options).eval()
     ours.load_state_dict(our_state(theirs))
     x = torch.randn(2, 3, *size)
     with torch.no_grad():
@@ -86,20 +91,20 @@ def test_dilated_last_stage_equals_torchvisions():
 
 
 @pytest.mark.parametrize(
-    ("name", "depth", "groups", "width"),
+    ("name", "depth", "options"),
     [
-        ("resnet50", 50, 1, 64),
-        ("resnet101", 101, 1, 64),
-        ("resnet152", 152, 1, 64),
-        ("resnext101_32x8d", 101, 32, 8),
+        ("resnet18", 18, BASIC),
+        ("resnet34", 34, BASIC),
+        ("resnet50", 50, {}),
+        ("resnet101", 101, {}),
+        ("resnet152", 152, {}),
+        ("resnext101_32x8d", 101, {"num_groups": 32, "width_per_group": 8}),
     ],
 )
-def test_parameters_have_torchvisions_names_and_shapes(name, depth, groups, width):
+def test_parameters_have_torchvisions_names_and_shapes(name, depth, options):
     with torch.device("meta"):
         theirs = torchvision_resnet(name)
-        ours = ResNet(
-            RESNET_BLOCKS[depth], num_groups=groups, width_per_group=width, stride_in_1x1=False
-        )
+        ours = ResNet(RESNET_BLOCKS[depth], stride_in_1x1=False, **options)
     expected = {key: value.shape for key, value in our_state(theirs).items()}
     assert {key: value.shape for key, value in ours.state_dict().items()} == expected
     theirs_convs = dict(theirs.named_modules())
@@ -107,6 +112,14 @@ def test_parameters_have_torchvisions_names_and_shapes(name, depth, groups, widt
         if isinstance(conv, nn.Conv2d):
             other = theirs_convs[key.removeprefix("stem.")]
             assert (other.stride, other.groups) == (conv.stride, conv.groups)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_groups": 2}, {"deformation": Deformation(), "deformable_stages": [3]}]
+)
+def test_basic_blocks_refuse_what_they_do_not_have(options):
+    with pytest.raises(ValueError, match="neither groups nor deformable"):
+        ResNet(RESNET_BLOCKS[18], **BASIC, **options)
 
 
 def test_stride_in_1x1_moves_the_stride_to_the_first_convolution():

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskrcnn_lib.modeling.box_coder import BoxCoder, clip_boxes
-from maskrcnn_lib.modeling.dense.inference import best_of_level, select_dense_detections
+from maskrcnn_lib.modeling.dense.inference import best_of_level, find_dense_candidates
+from maskrcnn_lib.modeling.suppression import Suppression
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
@@ -25,7 +26,7 @@ def test_the_best_pairs_are_those_of_sorting_all(count):
     for image in range(3):
         values, places = logits[image].flatten().sort(descending=True)
         values, places = values[:count], places[:count]
-        assert torch.equal(best.logits[image], values)
+        torch.testing.assert_close(best.scores[image], values.sigmoid())
         assert torch.equal(best.labels[image], places % 5 + 1)
         rows = places // 5
         expected = CODER.decode(offsets[image, rows], anchors[rows])
@@ -66,7 +67,7 @@ def test_detections_are_those_of_the_definition(top, threshold, most):
     levels = [random_level(2, 30, 4, seed=1), random_level(2, 12, 4, seed=2)]
     anchors, logits, offsets = zip(*levels, strict=True)
     sizes = torch.tensor([[90, 110], [60, 50]])
-    found = select_dense_detections(
+    candidates = find_dense_candidates(
         anchors,
         logits,
         offsets,
@@ -74,9 +75,8 @@ def test_detections_are_those_of_the_definition(top, threshold, most):
         box_coder=CODER,
         pre_nms_top_n=top,
         score_threshold=threshold,
-        nms_threshold=0.4,
-        max_detections=most,
     )
+    found = Suppression(0.4, most)(candidates)
     for image in range(2):
         expected = by_definition(
             anchors,
@@ -98,7 +98,7 @@ def test_detections_are_those_of_the_definition(top, threshold, most):
 
 def test_batches_without_images_give_nothing():
     anchors, logits, offsets = random_level(0, 6, 2)
-    found = select_dense_detections(
+    candidates = find_dense_candidates(
         [anchors],
         [logits],
         [offsets],
@@ -106,7 +106,6 @@ def test_batches_without_images_give_nothing():
         box_coder=CODER,
         pre_nms_top_n=10,
         score_threshold=0.05,
-        nms_threshold=0.5,
-        max_detections=100,
     )
+    found = Suppression(0.5, 100)(candidates)
     assert found.boxes.shape[0] == 0

@@ -25,6 +25,7 @@ _SMALL = {
     "MODEL.ROI_MASK_HEAD.CONV_LAYERS": [32, 32],
     "MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS": [32, 32],
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32,
+    "MODEL.YOLOF.ENCODER_WIDTH": 8,
     "MODEL.RPN.PRE_NMS_TOP_N_TRAIN": 200,
     "MODEL.RPN.PRE_NMS_TOP_N_TEST": 200,
     "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 50,
@@ -39,7 +40,7 @@ def _small_config(name: str) -> CfgNode:
     keys = dict(_SMALL)
     described = get_cfg(name).MODEL
     keys["MODEL.RESNETS.WIDTH_PER_GROUP"] = 32 if described.RESNETS.NUM_GROUPS == 1 else 1
-    if "FPN" in described.BACKBONE.CONV_BODY:
+    if "FPN" in described.BACKBONE.CONV_BODY or "YOLOF" in described.BACKBONE.CONV_BODY:
         keys["MODEL.RESNETS.BACKBONE_OUT_CHANNELS"] = 32
     return get_cfg(name, [item for pair in keys.items() for item in pair])
 

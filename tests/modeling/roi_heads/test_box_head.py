@@ -11,8 +11,9 @@ from maskrcnn_lib.modeling.outputs import Proposals
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.box_head import inference
 from maskrcnn_lib.modeling.roi_heads.box_head.box_head import build_roi_box_head
-from maskrcnn_lib.modeling.roi_heads.box_head.inference import select_detections
+from maskrcnn_lib.modeling.roi_heads.box_head.inference import find_candidates
 from maskrcnn_lib.modeling.roi_heads.regions import Regions
+from maskrcnn_lib.modeling.suppression import SoftNMS, Suppression
 
 NUM_CLASSES = 6
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
@@ -37,6 +38,11 @@ def random_case(seed=0, per_image=40, regressors=NUM_CLASSES):
     logits = 2 * torch.randn(2 * per_image, NUM_CLASSES, generator=generator)
     offsets = torch.randn(2 * per_image, 4 * regressors, generator=generator)
     return logits, offsets, Proposals(boxes, valid.float(), valid)
+
+
+def select_detections(*case, nms_threshold, max_detections, soft_nms=None, **settings):
+    suppress = Suppression(nms_threshold, max_detections, soft_nms)
+    return suppress(find_candidates(*case, **settings))
 
 
 def detections_of_one_image(logits, offsets, boxes, height, width, limit):
@@ -193,7 +199,7 @@ def test_soft_nms_keeps_overlapping_detections_at_lower_scores():
     case = (logits, torch.zeros(2, 12), proposals, torch.tensor([(50, 50)]))
     settings = {**SETTINGS, "score_threshold": 0.3}
     plain = select_detections(*case, **settings)
-    soft = select_detections(*case, **settings, soft_nms=inference.SoftNMS("linear", 0.5, 1e-4))
+    soft = select_detections(*case, **settings, soft_nms=SoftNMS("linear", 0.5, 1e-4))
     torch.testing.assert_close(plain.scores, torch.tensor([[0.9]]))
     torch.testing.assert_close(soft.scores, torch.tensor([[0.9, 0.8 * 0.4]]))
     torch.testing.assert_close(soft.boxes, boxes)
@@ -202,5 +208,5 @@ def test_soft_nms_keeps_overlapping_detections_at_lower_scores():
 
 def test_soft_nms_is_detectrons_switch():
     cfg = get_cfg(overrides=["TEST.SOFT_NMS.ENABLED", True, "TEST.SOFT_NMS.METHOD", "gaussian"])
-    assert build_roi_box_head(cfg, 1024).soft_nms == inference.SoftNMS("gaussian", 0.5, 0.0001)
-    assert build_roi_box_head(get_cfg(), 1024).soft_nms is None
+    assert build_roi_box_head(cfg, 1024).suppress.soft_nms == SoftNMS("gaussian", 0.5, 0.0001)
+    assert build_roi_box_head(get_cfg(), 1024).suppress.soft_nms is None

@@ -12,7 +12,10 @@ from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import batch_targets
 
 CONFIG = "mmdet/ms-rcnn_r50-caffe_fpn_1x_coco"
-SMALL_POOLER = {"MODEL__ROI_MASK_HEAD__POOLER_RESOLUTION": 6}
+SMALL_POOLER = {
+    "MODEL__ROI_MASK_HEAD__POOLER_RESOLUTION": 6,
+    "MODEL__ROI_MASK_HEAD__RESOLUTION": 12,
+}
 
 
 def test_iou_is_that_with_the_whole_object():

@@ -7,7 +7,6 @@ from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.layers import PSROIAlign, PSROIPool
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.roi_heads.box_head.rfcn import RFCNFeatureExtractor, RFCNPredictor
-from maskrcnn_lib.structures.boxlist_ops import boxlist_iou
 
 CONFIG = "maskrcnn_lib/rfcn_R_50_C5_1x"
 SMALL = {
@@ -92,19 +91,7 @@ def test_all_of_it_learns(make_tiny_model, toy_batch, align):
 
 
 @pytest.mark.slow
-def test_four_pictures_are_learned_by_heart(make_tiny_model, make_target):
-    """Rectangles on noise: the best detections are the objects, class by class (AP50 of 1)."""
-    targets = [
-        make_target([[8, 8, 56, 48], [40, 50, 90, 92]], [1, 2]),
-        make_target([[30, 10, 88, 70]], [3]),
-        make_target([[4, 40, 44, 90], [50, 6, 92, 40]], [2, 3]),
-        make_target([[20, 20, 70, 76]], [1]),
-    ]
-    images = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    for image, target in zip(images, targets, strict=True):
-        for box, label in zip(target.bbox.long().tolist(), target.get_field("labels"), strict=True):
-            x1, y1, x2, y2 = box
-            image[int(label) - 1, y1:y2, x1:x2] += 4
+def test_four_pictures_are_learned_by_heart(make_tiny_model, learn_by_heart):
     model = make_tiny_model(
         CONFIG,
         **SMALL,
@@ -113,20 +100,4 @@ def test_four_pictures_are_learned_by_heart(make_tiny_model, make_target):
         MODEL__RPN__STRADDLE_THRESH=-1,
         MODEL__RPN__POST_NMS_TOP_N_TEST=50,
     )
-    steps = 400
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
-        losses = model(images, targets, seeds=range(4 * step, 4 * step + 4))
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        found = model.eval()(images)
-    for best, target in zip(found, targets, strict=True):
-        best = best[: len(target)]
-        order = best.get_field("labels").argsort()
-        assert torch.equal(best.get_field("labels")[order], target.get_field("labels"))
-        assert boxlist_iou(best[order], target).diagonal().min() > 0.5
+    learn_by_heart(model, steps=400)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.layers.remembered import CACHED_SHAPES
 from maskrcnn_lib.modeling.rpn.anchor_generator import (
-    CACHED_SHAPES,
     AnchorGenerator,
     build_anchor_generator,
     cell_anchors,

@@ -108,6 +108,19 @@ def test_empty_boxes_are_dropped_even_without_a_least_size():
     assert proposals.boxes.tolist() == [[[5.0, 5.0, 25.0, 25.0]]]
 
 
+def test_proposals_below_the_least_objectness_are_dropped():
+    anchors = [torch.tensor([[0.0, 0.0, 20.0, 20.0], [30.0, 30.0, 50.0, 50.0]])]
+    proposals = select_proposals(
+        anchors,
+        [torch.tensor([[1.0, -1.0]])],  # 0.73 and 0.27
+        [torch.zeros(1, 2, 4)],
+        torch.tensor([(60, 60)]),
+        **SETTINGS,
+        score_threshold=0.5,
+    )
+    assert proposals.boxes.tolist() == [[[0.0, 0.0, 20.0, 20.0]]]
+
+
 def test_low_precision_head_outputs_are_decoded_in_float32():
     anchors, objectness, offsets = random_levels(seed=3)
     low = [[level.bfloat16() for level in levels] for levels in (objectness, offsets)]

@@ -18,9 +18,10 @@ from maskrcnn_lib.modeling.roi_heads.box_head import (
     roi_box_feature_extractors,  # noqa: F401
     roi_box_predictors,  # noqa: F401
 )
-from maskrcnn_lib.modeling.roi_heads.box_head.inference import SoftNMS, select_detections
+from maskrcnn_lib.modeling.roi_heads.box_head.inference import find_candidates
 from maskrcnn_lib.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_lib.modeling.roi_heads.regions import Regions, Rows, all_rows
+from maskrcnn_lib.modeling.suppression import Candidates, Suppression, build_suppression
 from maskrcnn_lib.modeling.targets import Targets
 
 
@@ -31,11 +32,9 @@ class ROIBoxHead(nn.Module):
         feature_extractor: maps (features, rois) to what the predictor reads.
         predictor: maps that to class logits and box offsets.
         box_coder: turns offsets into boxes.
+        suppress: makes detections of candidates.
         score_threshold: detections score above it.
-        nms_threshold: IoU above which the weaker of two detections of a class is dropped.
-        max_detections: detections that an image keeps; 0 for all.
         min_size: smallest width and height of a detection in pixels.
-        soft_nms: lowers the weaker detection's score instead of dropping it.
         loss_beta: difference at which the smooth-L1 loss of the offsets turns linear.
     """
 
@@ -45,22 +44,18 @@ class ROIBoxHead(nn.Module):
         predictor: nn.Module,
         *,
         box_coder: BoxCoder,
+        suppress: Suppression | None = None,
         score_threshold: float = 0.05,
-        nms_threshold: float = 0.5,
-        max_detections: int = 100,
         min_size: float = 0.0,
-        soft_nms: SoftNMS | None = None,
         loss_beta: float = 1.0,
     ) -> None:
         super().__init__()
         self.feature_extractor = feature_extractor
         self.predictor = predictor
         self.box_coder = box_coder
+        self.suppress = suppress or Suppression()
         self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.max_detections = max_detections
         self.min_size = min_size
-        self.soft_nms = soft_nms
         self.loss_beta = loss_beta
 
     def forward(
@@ -73,24 +68,27 @@ class ROIBoxHead(nn.Module):
             proposals: regions of the N images.
             image_sizes: (N, 2) heights and widths without padding, in pixels.
         """
-        x = self.feature_extractor(features, boxes_to_rois(proposals.boxes))
-        return self.select(*self.predictor(x), proposals, image_sizes)
+        return self.suppress(self.candidates(features, proposals, image_sizes))
 
-    def select(
+    def candidates(
+        self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor
+    ) -> Candidates:
+        """Returns what may become a detection; arguments as in ``forward``."""
+        x = self.feature_extractor(features, boxes_to_rois(proposals.boxes))
+        return self.score(*self.predictor(x), proposals, image_sizes)
+
+    def score(
         self, class_logits: Tensor, box_offsets: Tensor, proposals: Proposals, image_sizes: Tensor
-    ) -> Detections:
-        """Chooses detections with the head's thresholds; arguments as in ``select_detections``."""
-        return select_detections(
+    ) -> Candidates:
+        """Applies the head's thresholds; arguments as in ``find_candidates``."""
+        return find_candidates(
             class_logits,
             box_offsets,
             proposals,
             image_sizes,
             box_coder=self.box_coder,
             score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
             min_size=self.min_size,
-            soft_nms=self.soft_nms,
         )
 
     def learn(
@@ -145,7 +143,6 @@ def build_roi_box_head(
         offset_weights: in place of ``MODEL.ROI_HEADS.BBOX_REG_WEIGHTS``, for a stage of a cascade.
     """
     head, common = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
-    soft = cfg.TEST.SOFT_NMS
     dialect = get_dialect(cfg.MODEL.DIALECT)
     feature_extractor = registry.ROI_BOX_FEATURE_EXTRACTORS[head.FEATURE_EXTRACTOR](
         cfg, in_channels
@@ -158,10 +155,8 @@ def build_roi_box_head(
             tuple(offset_weights or common.BBOX_REG_WEIGHTS),
             limit_shrinking=dialect.limit_shrinking,
         ),
+        suppress=build_suppression(cfg),
         score_threshold=common.SCORE_THRESH,
-        nms_threshold=common.NMS,
-        max_detections=max(0, common.DETECTIONS_PER_IMG),
         min_size=dialect.min_detection_size,
-        soft_nms=SoftNMS(soft.METHOD, soft.SIGMA, soft.MIN_SCORE) if soft.ENABLED else None,
         loss_beta=dialect.box_loss_beta if head.SMOOTH_L1_BETA < 0 else head.SMOOTH_L1_BETA,
     )

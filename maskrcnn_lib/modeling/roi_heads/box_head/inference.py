@@ -1,42 +1,15 @@
-"""From class logits and box offsets of the proposals to detections."""
-
-from typing import NamedTuple
+"""From class logits and box offsets of the proposals to candidates for detections."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_lib.layers.nms import batched_nms_fixed
-from maskrcnn_lib.layers.soft_nms import soft_nms_fixed
 from maskrcnn_lib.modeling.box_coder import BoxCoder, clip_boxes
-from maskrcnn_lib.modeling.outputs import (
-    Detections,
-    Proposals,
-    drop_unused_slots,
-    host_may_wait,
-)
-
-# Of the (proposal, class) pairs above the score threshold, at most this many of an image, the best
-# ones, go into NMS. COCO models send some hundreds; the bound makes sizes fixed on a GPU, and keeps
-# time and memory in hand when the threshold is near 0.
-MAX_CANDIDATES = 8192
+from maskrcnn_lib.modeling.outputs import Proposals, host_may_wait, pick
+from maskrcnn_lib.modeling.suppression import MAX_CANDIDATES, Candidates
 
 
-class SoftNMS(NamedTuple):
-    """How scores of overlapping detections fall; see ``layers/soft_nms.py``.
-
-    Attributes:
-        method: "linear", "gaussian" or "hard".
-        sigma: width of "gaussian".
-        min_score: detections whose score falls below are dropped.
-    """
-
-    method: str
-    sigma: float
-    min_score: float
-
-
-def select_detections(
+def find_candidates(
     class_logits: Tensor,
     box_offsets: Tensor,
     proposals: Proposals,
@@ -44,12 +17,9 @@ def select_detections(
     *,
     box_coder: BoxCoder,
     score_threshold: float,
-    nms_threshold: float,
-    max_detections: int,
     min_size: float,
-    soft_nms: SoftNMS | None = None,
-) -> Detections:
-    """Takes the pairs of proposal and class that score well and thins them out class by class.
+) -> Candidates:
+    """Takes the pairs of proposal and class that score well.
 
     All images and classes are worked on together, and only candidates are decoded. On the CPU the
     number of candidates is that of the fullest image; elsewhere it is ``MAX_CANDIDATES``, so that
@@ -62,10 +32,7 @@ def select_detections(
         image_sizes: (N, 2) heights and widths without padding, in pixels.
         box_coder: turns offsets into boxes.
         score_threshold: a detection's score is above it.
-        nms_threshold: of two detections of a class that overlap more, the better one stays.
-        max_detections: detections that an image keeps; 0 for all.
         min_size: smallest width and height in pixels.
-        soft_nms: lowers the weaker one's score instead of dropping it.
     """
     count, per_image = proposals.valid.shape
     num_classes = class_logits.shape[-1]
@@ -79,42 +46,10 @@ def select_detections(
     labels = pairs % foreground + 1
     boxes = _decode_pairs(box_offsets, proposals.boxes, rows, labels, num_classes, box_coder)
     boxes = clip_boxes(boxes, image_sizes)
-    usable = (boxes[..., 2:] - boxes[..., :2] >= min_size).all(dim=-1)
-    scores = scores.masked_fill(~usable, -torch.inf)
-    limit = min(max_detections or scores.shape[1], scores.shape[1])
-    chosen, scores, counts = _suppress(boxes, scores, labels, nms_threshold, limit, soft_nms)
-    valid = torch.arange(chosen.shape[1], device=boxes.device) < counts[:, None]
-    boxes = boxes.gather(1, chosen[:, :, None].expand(-1, -1, 4))
-    return drop_unused_slots(
-        Detections(
-            boxes.masked_fill(~valid[:, :, None], 0.0),
-            scores.masked_fill(~valid, 0.0),
-            labels.gather(1, chosen).masked_fill(~valid, 0),
-            valid,
-        )
-    )
-
-
-def _suppress(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor,
-    threshold: float,
-    limit: int,
-    soft_nms: SoftNMS | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices (N, limit) of what stays, by descending score; their scores; and counts (N,)."""
-    if soft_nms is not None:
-        return soft_nms_fixed(
-            boxes,
-            scores,
-            labels,
-            max_output=limit,
-            iou_threshold=threshold,
-            **soft_nms._asdict(),
-        )
-    chosen, counts = batched_nms_fixed(boxes, scores, labels, threshold, max_output=limit)
-    return chosen, scores.gather(1, chosen), counts
+    # Not all(dim=-1): ONNX Runtime gets that wrong where there is no box.
+    wide, high = (boxes[..., 2:] - boxes[..., :2] >= min_size).unbind(dim=-1)
+    usable = wide & high
+    return Candidates(boxes, scores.masked_fill(~usable, -torch.inf), labels)
 
 
 def _candidates(eligible: Tensor) -> int:
@@ -122,8 +57,9 @@ def _candidates(eligible: Tensor) -> int:
     count, per_image, foreground = eligible.shape
     most = per_image * foreground
     if host_may_wait(eligible):
-        most = int(eligible.sum(dim=(1, 2)).max()) if count else 0
-    return min(most, MAX_CANDIDATES)
+        most = eligible.sum(dim=(1, 2)).max().item() if count else 0
+        torch._check(most >= 0)  # which a graph that is being traced cannot know
+    return torch.sym_min(most, MAX_CANDIDATES)
 
 
 def _decode_pairs(
@@ -134,11 +70,9 @@ def _decode_pairs(
     num_classes: int,
     box_coder: BoxCoder,
 ) -> Tensor:
-    """Boxes (N, K, 4) of the pairs (row, label); see select_detections for the rest."""
+    """Boxes (N, K, 4) of the pairs (row, label); see find_candidates for the rest."""
     count, per_image = boxes.shape[:2]
     regressors = box_offsets.shape[-1] // 4
     column = labels if regressors == num_classes else torch.full_like(labels, regressors - 1)
     offsets = box_offsets.reshape(count, per_image * regressors, 4)
-    index = (rows * regressors + column)[:, :, None].expand(-1, -1, 4)
-    references = boxes.gather(1, rows[:, :, None].expand(-1, -1, 4))
-    return box_coder.decode(offsets.gather(1, index), references)
+    return box_coder.decode(pick(offsets, rows * regressors + column), pick(boxes, rows))

@@ -8,10 +8,11 @@ from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.backbone import build_resnet_head
+from maskrcnn_lib.modeling.backbone.fbnet import build_fbnet_head
 from maskrcnn_lib.modeling.backbone.fbnetv3 import BlockStack, build_fbnetv3_box_feature
-from maskrcnn_lib.modeling.fuse import with_relu
+from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_normal, make_conv, make_fc
-from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory
+from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory, part_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 
 
@@ -37,7 +38,11 @@ class ResNetROIFeatureExtractor(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             rois: (K, 5) index of the image, then xyxy in pixels.
         """
-        return self.head(self.pooler(features, rois))
+        return self.convolve(self.pooler(features, rois))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The same for features (K, C, P, P) that were cut out already."""
+        return self.head(x)
 
 
 class FPN2MLPFeatureExtractor(nn.Module):
@@ -68,7 +73,7 @@ class FPN2MLPFeatureExtractor(nn.Module):
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
         x = self.pooler(features, rois).flatten(1)
-        return with_relu(self.fc7, with_relu(self.fc6, x))
+        return convolve(self.fc7, convolve(self.fc6, x, relu=True), relu=True)
 
 
 class FPNXconv1fcFeatureExtractor(nn.Module):
@@ -115,11 +120,11 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
         x = self.xconvs(self.pooler(features, rois))
-        return with_relu(self.fc6, x.flatten(1))
+        return convolve(self.fc6, x.flatten(1), relu=True)
 
 
 class BlocksROIFeatureExtractor(nn.Module):
-    """A stack of blocks on each region (FBNetV3's box and mask heads).
+    """A stack of blocks on each region (the heads of FBNet and FBNetV3).
 
     Args:
         pooler: cuts the regions out.
@@ -135,10 +140,26 @@ class BlocksROIFeatureExtractor(nn.Module):
 
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Returns (K, out_channels, P', P'); arguments as in ResNetROIFeatureExtractor."""
-        return self.blocks(self.pooler(features, rois))
+        return self.convolve(self.pooler(features, rois))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The same for features (K, C, P, P) that were cut out already."""
+        return self.blocks(x)
 
 
-def build_blocks_extractor(
+def build_fbnet_extractor(cfg: CfgNode, in_channels: int, head: str) -> BlocksROIFeatureExtractor:
+    """Blocks of the architecture that ``MODEL.FBNET`` describes behind a head's pooler.
+
+    Args:
+        in_channels: of the feature maps.
+        head: key of the head's config below ``MODEL``.
+    """
+    blocks = build_fbnet_head(cfg, in_channels, head)
+    pooler = build_pooler(cfg, head)
+    return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
+
+
+def build_fbnetv3_extractor(
     cfg: CfgNode, in_channels: int, head: str, build_blocks: Callable[..., BlockStack]
 ) -> BlocksROIFeatureExtractor:
     """Blocks of the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY`` behind a head's pooler.
@@ -185,11 +206,17 @@ def build_fpn_xconv1fc_extractor(cfg: CfgNode, in_channels: int) -> FPNXconv1fcF
         channels=[head.CONV_HEAD_DIM] * head.NUM_STACKED_CONVS,
         hidden_channels=head.MLP_HEAD_DIM,
         dilation=head.DILATION,
-        norm=group_norm_factory(cfg) if head.USE_GN else None,
+        norm=part_norm_factory(cfg, "ROI_BOX_HEAD"),
     )
 
 
 @registry.ROI_BOX_FEATURE_EXTRACTORS.register("FBNetV3.box_head")
 def build_fbnetv3_box_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
     """The box blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    return build_blocks_extractor(cfg, in_channels, "ROI_BOX_HEAD", build_fbnetv3_box_feature)
+    return build_fbnetv3_extractor(cfg, in_channels, "ROI_BOX_HEAD", build_fbnetv3_box_feature)
+
+
+@registry.ROI_BOX_FEATURE_EXTRACTORS.register("FBNet.roi_head")
+def build_fbnet_box_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
+    """The box blocks of the architecture that ``MODEL.FBNET`` describes."""
+    return build_fbnet_extractor(cfg, in_channels, "ROI_BOX_HEAD")

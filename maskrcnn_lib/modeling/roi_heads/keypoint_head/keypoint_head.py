@@ -1,7 +1,5 @@
 """The keypoint head: detections in, a place for each of their keypoints out (Mask R-CNN paper)."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -9,7 +7,6 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.outputs import Detections
-from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.keypoint_head import (
     roi_keypoint_feature_extractors,  # noqa: F401
     roi_keypoint_predictors,  # noqa: F401
@@ -17,13 +14,14 @@ from maskrcnn_lib.modeling.roi_heads.keypoint_head import (
 from maskrcnn_lib.modeling.roi_heads.keypoint_head.inference import locate_keypoints
 from maskrcnn_lib.modeling.roi_heads.keypoint_head.loss import keypoint_loss
 from maskrcnn_lib.modeling.roi_heads.keypoint_head.targets import keypoint_targets
+from maskrcnn_lib.modeling.roi_heads.region_head import RegionHead
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
 from maskrcnn_lib.structures.keypoint import Skeleton
 
 
-class ROIKeypointHead(nn.Module):
-    """Finds the keypoints of the detections, whatever their class.
+class ROIKeypointHead(RegionHead):
+    """Finds the keypoints of the detections, whatever their class; its loss is ``loss_kp``.
 
     Args:
         feature_extractor: maps (features, rois) to maps (K, C, M, M).
@@ -44,44 +42,21 @@ class ROIKeypointHead(nn.Module):
         box_end_offset: float = 0.0,
         needs_point_in_object: bool = False,
     ) -> None:
-        super().__init__()
-        self.feature_extractor = feature_extractor
-        self.predictor = predictor
+        super().__init__(feature_extractor, predictor, box_end_offset=box_end_offset)
         self.num_keypoints = num_keypoints
         self.skeleton = skeleton
-        self.box_end_offset = box_end_offset
         self.needs_point_in_object = needs_point_in_object
 
-    def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
-        """Returns the detections with their keypoints.
+    def _logits(self, x: Tensor, labels: Tensor) -> Tensor:
+        return self.predictor(x)
 
-        Args:
-            features: the backbone's maps (N, C, H, W), finest first.
-            detections: the box head's output for the N images.
-        """
-        rois = boxes_to_rois(detections.boxes)
-        logits = self.predictor(self.feature_extractor(features, rois))
-        keypoints = locate_keypoints(logits, rois[:, 1:], box_end_offset=self.box_end_offset)
+    def complete(self, detections: Detections, logits: Tensor) -> Detections:
+        boxes = detections.boxes.flatten(0, 1)
+        keypoints = locate_keypoints(logits, boxes, box_end_offset=self.box_end_offset)
         return detections._replace(keypoints=keypoints.unflatten(0, detections.labels.shape))
 
-    def learn(
-        self,
-        features: Sequence[Tensor],
-        rows: Rows,
-        targets: Targets,
-        *,
-        extracted: Tensor | None = None,
-    ) -> dict[str, LossSum]:
-        """Returns ``loss_kp``: the cross entropy over the places of each keypoint.
-
-        Args:
-            features: the backbone's maps (N, C, H, W), finest first.
-            rows: K regions with an object.
-            targets: ground truth of the N images, with keypoints.
-            extracted: (K, C, M, M), where the extractor's output for the regions is known already.
-        """
-        x = self.feature_extractor(features, rows.rois) if extracted is None else extracted
-        logits = self.predictor(x)
+    def _losses(self, logits: Tensor, rows: Rows, targets: Targets) -> dict[str, LossSum]:
+        """The cross entropy over the places of each keypoint."""
         cells, valid = keypoint_targets(
             targets,
             rows,

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
-from maskrcnn_lib.modeling.backbone.fbnetv3 import Block, InvertedResidual
+from maskrcnn_lib.modeling.backbone.inverted_residual import Block, InvertedResidual
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal
 from maskrcnn_lib.modeling.norms import named_norm_factory
 

@@ -1,7 +1,5 @@
 """The mask head: detections in, a probability map inside each box out (Mask R-CNN paper)."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -9,19 +7,19 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.outputs import Detections
-from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.mask_head import (
     roi_mask_feature_extractors,  # noqa: F401
     roi_mask_predictors,  # noqa: F401
 )
 from maskrcnn_lib.modeling.roi_heads.mask_head.loss import mask_loss
 from maskrcnn_lib.modeling.roi_heads.mask_head.targets import MaskTarget, mask_targets
+from maskrcnn_lib.modeling.roi_heads.region_head import RegionHead
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
 
 
-class ROIMaskHead(nn.Module):
-    """Outlines the detections, each in the channel of its class.
+class ROIMaskHead(RegionHead):
+    """Outlines the detections, each in the channel of its class; its loss is ``loss_mask``.
 
     Args:
         feature_extractor: maps (features, rois) to maps (K, C, M, M).
@@ -38,42 +36,18 @@ class ROIMaskHead(nn.Module):
         target: MaskTarget = "raster",
         box_end_offset: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.feature_extractor = feature_extractor
-        self.predictor = predictor
+        super().__init__(feature_extractor, predictor, box_end_offset=box_end_offset)
         self.target: MaskTarget = target
-        self.box_end_offset = box_end_offset
 
-    def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
-        """Returns the detections with their masks.
+    def _logits(self, x: Tensor, labels: Tensor) -> Tensor:
+        return self.predictor(x, labels)
 
-        Args:
-            features: the backbone's maps (N, C, H, W), finest first.
-            detections: the box head's output for the N images.
-        """
-        x = self.feature_extractor(features, boxes_to_rois(detections.boxes))
-        logits = self.predictor(x, detections.labels.flatten())
+    def complete(self, detections: Detections, logits: Tensor) -> Detections:
         masks = logits.float().sigmoid().unflatten(0, detections.labels.shape)
         return detections._replace(masks=masks)
 
-    def learn(
-        self,
-        features: Sequence[Tensor],
-        rows: Rows,
-        targets: Targets,
-        *,
-        extracted: Tensor | None = None,
-    ) -> dict[str, LossSum]:
-        """Returns ``loss_mask``: the binary cross entropy in the channel of each region's class.
-
-        Args:
-            features: the backbone's maps (N, C, H, W), finest first.
-            rows: K regions with an object.
-            targets: ground truth of the N images, with masks.
-            extracted: (K, C, M, M), where the extractor's output for the regions is known already.
-        """
-        x = self.feature_extractor(features, rows.rois) if extracted is None else extracted
-        logits = self.predictor(x, rows.labels)
+    def _losses(self, logits: Tensor, rows: Rows, targets: Targets) -> dict[str, LossSum]:
+        """The binary cross entropy in the channel of each region's class."""
         goal = mask_targets(
             targets,
             rows,

@@ -92,7 +92,8 @@ class MaskScoringHead(ROIMaskHead):
     def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
         """Returns the detections with masks and ``mask_scores``, the box's score times the IoU."""
         labels = detections.labels.flatten()
-        logits, ious = self._look(features, boxes_to_rois(detections.boxes), labels)
+        pooled = self.feature_extractor.pooler(features, boxes_to_rois(detections.boxes))
+        logits, ious = self._look(pooled, labels)
         shape = detections.labels.shape
         return detections._replace(
             masks=logits.float().sigmoid().unflatten(0, shape),
@@ -105,11 +106,13 @@ class MaskScoringHead(ROIMaskHead):
         rows: Rows,
         targets: Targets,
         *,
+        pooled: Tensor | None = None,
         extracted: Tensor | None = None,
     ) -> dict[str, LossSum]:
         """Returns ``loss_mask`` and ``loss_maskiou``, half the squared error of the IoU where the
-        mask meets its object; arguments as in ``ROIMaskHead.learn``."""
-        logits, ious = self._look(features, rows.rois, rows.labels)
+        mask meets its object; arguments as in ``RegionHead.learn``."""
+        pooled = self.pool(features, rows) if pooled is None else pooled
+        logits, ious = self._look(pooled, rows.labels)
         settings = {"method": self.target, "box_end_offset": self.box_end_offset}
         goal = mask_targets(targets, rows, logits.shape[-1], **settings)
         of_objects = rows._replace(rois=_rois_of_objects(rows, targets))
@@ -124,11 +127,8 @@ class MaskScoringHead(ROIMaskHead):
             "loss_maskiou": LossSum(rating, counts.sum()),
         }
 
-    def _look(
-        self, features: Sequence[Tensor], rois: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Mask logits (K, M, M) and predicted IoU (K,) of the regions' classes."""
-        x = self.feature_extractor.pooler(features, rois)
+    def _look(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits (K, M, M) and predicted IoU (K,) of the classes of pooled regions."""
         logits = self.predictor(self.feature_extractor.convolve(x), labels)
         return logits, self.iou_head(x, logits, labels)
 

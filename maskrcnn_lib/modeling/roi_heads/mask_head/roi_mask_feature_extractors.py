@@ -7,13 +7,14 @@ from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_mask_feature
-from maskrcnn_lib.modeling.fuse import with_relu
+from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal, make_conv
-from maskrcnn_lib.modeling.norms import group_norm_factory
+from maskrcnn_lib.modeling.norms import part_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 from maskrcnn_lib.modeling.roi_heads.box_head.roi_box_feature_extractors import (
     BlocksROIFeatureExtractor,
-    build_blocks_extractor,
+    build_fbnet_extractor,
+    build_fbnetv3_extractor,
     build_resnet_extractor,
 )
 
@@ -69,7 +70,7 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
     def convolve(self, x: Tensor) -> Tensor:
         """The same for features (K, in_channels, P, P) that were cut out already."""
         for name in self.layer_names:
-            x = with_relu(getattr(self, name), x)
+            x = convolve(getattr(self, name), x, relu=True)
         return x
 
 
@@ -82,11 +83,17 @@ def build_mask_fpn_extractor(cfg: CfgNode, in_channels: int) -> MaskRCNNFPNFeatu
         in_channels,
         channels=head.CONV_LAYERS,
         dilation=head.DILATION,
-        norm=group_norm_factory(cfg) if head.USE_GN else None,
+        norm=part_norm_factory(cfg, "ROI_MASK_HEAD"),
     )
 
 
 @registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNetV3.mask_head")
 def build_fbnetv3_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
     """The mask blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    return build_blocks_extractor(cfg, in_channels, "ROI_MASK_HEAD", build_fbnetv3_mask_feature)
+    return build_fbnetv3_extractor(cfg, in_channels, "ROI_MASK_HEAD", build_fbnetv3_mask_feature)
+
+
+@registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNet.roi_head_mask")
+def build_fbnet_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
+    """The mask blocks of the architecture that ``MODEL.FBNET`` describes."""
+    return build_fbnet_extractor(cfg, in_channels, "ROI_MASK_HEAD")
