@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from maskrcnn_lib.checkpoint.library_weights import find_library_entry
 from maskrcnn_lib.checkpoint.transfer import download_file, file_digest
 from maskrcnn_lib.config.model_entries import ModelEntry
 from maskrcnn_lib.config.paths_catalog import ModelCatalog
@@ -37,7 +38,8 @@ def resolve_weights(
     """File of the weights called ``name``; downloaded where it is not on this machine yet.
 
     Args:
-        name: a path, a catalog name with or without ``catalog://``, or an http(s) address.
+        name: a path, a catalog name with or without ``catalog://``, an http(s) address, or ImageNet
+            weights of a package, ``timm://...`` and ``torchvision://...``.
         catalog: where names are looked up: ``entry(name)`` or maskrcnn-benchmark's ``get(name)``.
         timeout_s: seconds that the server may stay silent.
         attempts: how often an interrupted download is started.
@@ -111,6 +113,9 @@ def _find_entry(name: str, catalog: Any) -> ModelEntry:
     """What is known of an address or a catalog name; KeyError for an unknown name."""
     if name.startswith(("http://", "https://")):
         return _entry_of_url(name)
+    of_library = find_library_entry(name)
+    if of_library is not None:
+        return of_library
     name = name.removeprefix(CATALOG_SCHEME)
     if hasattr(catalog, "entry"):
         return catalog.entry(name)

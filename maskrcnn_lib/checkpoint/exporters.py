@@ -16,6 +16,7 @@ from maskrcnn_lib.checkpoint.importers import (
     detectron2,
     torchvision,
     torchvision_retinanet,
+    torchvision_v2,
 )
 from maskrcnn_lib.checkpoint.importers.base import (
     background_last,
@@ -57,7 +58,11 @@ def export_weights(weights: ImportedWeights, to: str) -> dict[str, Tensor]:
     if weights.body_only:
         raise ValueError(f"the file ({weights.format}) holds a body alone, not a whole detector")
     if to == native.FORMAT:
-        return _with_norm_eps(weights.tensors, weights.norm_eps, 0.0)
+        shifted = _with_norm_eps(weights.tensors, weights.norm_eps, 0.0)
+        return {
+            name: weights.tensors[name] if name.startswith(weights.learned_norms) else value
+            for name, value in shifted.items()
+        }
     if to not in FORMATS:
         raise ValueError(f"there is no exporter to {to!r}; choose from {', '.join(FORMATS)}")
     repeated = heads_that_repeat_the_box_head(weights.tensors)
@@ -69,7 +74,11 @@ def export_weights(weights: ImportedWeights, to: str) -> dict[str, Tensor]:
 
 
 def _torchvision(tensors: dict[str, Tensor]) -> _Target:
-    pairs = torchvision_retinanet.export_pairs(tensors) + torchvision.PAIRS
+    pairs = [
+        *torchvision_retinanet.export_pairs(tensors),
+        *torchvision_v2.export_pairs(tensors),
+        *torchvision.PAIRS,
+    ]
     return _Target(torchvision_retinanet.with_background(tensors), pairs, torchvision.EPS)
 
 

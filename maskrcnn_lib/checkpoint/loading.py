@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def load_content(
     """Does the work of ``load_weights`` for the content of a file that has been read already."""
     model = native.bare_model(model)
     targets = model.state_dict(keep_vars=True)
-    weights = import_content(content, targets, source=source)
+    weights = import_content(content, targets, source=source, classifier=_classifier_in(model))
     rearranged: list[str] = []
     if class_names and weights.class_names:
         tensors, rearranged = rearrange_classes(
@@ -155,8 +155,36 @@ def _report(
     )
 
 
+class _Classifier(NamedTuple):
+    """The classifier of another library that a body keeps, with that library's names.
+
+    Attributes:
+        prefix: of its parameters in the whole model.
+        names: of its parameters and statistics, those that the body has.
+        norm_eps: epsilon of its batch norms, as far as frozen norms in the body have none.
+    """
+
+    prefix: str
+    names: frozenset[str]
+    norm_eps: float
+
+
+def _classifier_in(model: nn.Module) -> _Classifier | None:
+    """A body that keeps one holds it as ``model`` and says ``classifier_eps``."""
+    for path, module in model.named_modules():
+        if hasattr(module, "classifier_eps"):
+            names = (name for name in module.model.state_dict() if not name.endswith(_COUNTER))
+            prefix = f"{path}.model." if path else "model."
+            return _Classifier(prefix, frozenset(names), module.classifier_eps)
+    return None
+
+
 def import_content(
-    content: Any, targets: Mapping[str, Tensor] | None = None, *, source: str
+    content: Any,
+    targets: Mapping[str, Tensor] | None = None,
+    *,
+    source: str,
+    classifier: _Classifier | None = None,
 ) -> ImportedWeights:
     """Recognises the format of a file's content and converts it to native names and layouts.
 
@@ -165,6 +193,7 @@ def import_content(
         targets: parameters of the model that the weights are for: it may be one with names of its
             own, whose plain ``state_dict`` is no other toolbox's format.
         source: where the content came from, for messages.
+        classifier: that the model's body keeps; its own library's files have its names.
 
     Raises:
         ValueError: the format is not known.
@@ -187,6 +216,14 @@ def import_content(
     wrapped = container is not None and maskrcnn_benchmark.recognises(tensors.keys())
     if tensors.keys() == targets.keys() and not wrapped:
         return ImportedWeights(format="state_dict", tensors=tensors, ignored=other)
+    if classifier is not None and classifier.names <= tensors.keys():
+        return ImportedWeights(
+            format="classifier",
+            tensors={classifier.prefix + name: tensors[name] for name in classifier.names},
+            ignored=[*other, *(name for name in tensors if name not in classifier.names)],
+            norm_eps=classifier.norm_eps,
+            body_only=True,
+        )
     for importer in IMPORTERS:
         if importer.recognises(tensors.keys()):
             imported = importer.convert(tensors)

@@ -226,6 +226,10 @@ def detectron2_shapes(kind: str) -> Shapes:
         return _detectron2_body("", "") | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
     if kind == "retinanet":
         return _detectron2_retinanet()
+    if kind == "cascade_mask_fpn":
+        return _detectron2_cascade()
+    if kind == "mask_fpn_gn":
+        return _detectron2_group_norm()
     fpn = kind.endswith("_fpn")
     classes = 1 if kind == "keypoint_fpn" else 80
     channels, hidden, anchors = (256, 1024, 3) if fpn else (1024, 2048, 15)
@@ -255,6 +259,42 @@ def detectron2_shapes(kind: str) -> Shapes:
     if kind == "keypoint_fpn":  # a transposed convolution has its outputs second
         last = "roi_heads.keypoint_head.score_lowres."
         shapes |= {f"{last}weight": (512, 17, 4, 4), f"{last}bias": (17,)}
+    return shapes
+
+
+def _detectron2_cascade() -> Shapes:
+    """Three box heads whose offsets do not depend on the class, and one mask head."""
+    single = detectron2_shapes("mask_fpn")
+    shapes = {name: s for name, s in single.items() if not name.startswith("roi_heads.box_")}
+    for stage in range(3):
+        for layer, weight in {
+            f"roi_heads.box_head.{stage}.fc1": (1024, 12544),
+            f"roi_heads.box_head.{stage}.fc2": (1024, 1024),
+            f"roi_heads.box_predictor.{stage}.cls_score": (81, 1024),
+            f"roi_heads.box_predictor.{stage}.bbox_pred": (4, 1024),
+        }.items():
+            shapes |= {f"{layer}.weight": weight, f"{layer}.bias": weight[:1]}
+    return shapes
+
+
+def _detectron2_group_norm() -> Shapes:
+    """Norms of body, pyramid, four convolutions of the box head and the mask head; one fc."""
+    shapes = {
+        name: shape
+        for name, shape in detectron2_shapes("mask_fpn").items()
+        if not name.endswith((".running_mean", ".running_var")) and ".fc2." not in name
+    }
+    for i in range(1, 5):
+        shapes[f"roi_heads.box_head.conv{i}.weight"] = (256, 256, 3, 3)
+    for name in list(shapes):
+        layer, _, parameter = name.rpartition(".")
+        if layer.startswith(
+            ("backbone.fpn_", "roi_heads.mask_head.mask_fcn", "roi_heads.box_head.c")
+        ):
+            if parameter == "bias":
+                del shapes[name]
+            else:
+                shapes |= {f"{layer}.norm.weight": (256,), f"{layer}.norm.bias": (256,)}
     return shapes
 
 

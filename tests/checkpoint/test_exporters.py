@@ -15,11 +15,14 @@ from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.tools import cli
 
 BOX = "roi_heads.box.predictor."
+GROUP_NORM = "gn_baselines/e2e_mask_rcnn_R_50_FPN_Xconv1fc_1x_gn"
+CASCADE = "mmdet/cascade-mask-rcnn_r50_fpn_1x_coco"  # with one mask head, as detectron2 has it
 
 
 def _model(config, device="meta"):
+    overrides = ["MODEL.ROI_BOX_CASCADE_HEAD.MASK_PER_STAGE", config != CASCADE]
     with torch.device(device):
-        return build_detection_model(get_cfg(config))
+        return build_detection_model(get_cfg(config, overrides))
 
 
 def _native(config):
@@ -27,11 +30,9 @@ def _native(config):
     torch.manual_seed(0)
     state = _model(config).state_dict()
     tensors = {n: torch.rand(v.shape) + 1 for n, v in state.items() if "num_batches" not in n}
-    for layer in (f"{BOX}bbox_pred", "roi_heads.mask.predictor.mask_fcn_logits"):
-        rows = 4 if "bbox" in layer else 1
-        for name in (f"{layer}.weight", f"{layer}.bias"):
-            if name in tensors:
-                tensors[name][:rows] = 0  # of the background, which nobody uses
+    for name, value in tensors.items():
+        if "predictor.bbox_pred." in name or "predictor.mask_fcn_logits." in name:
+            value[: 4 if "bbox" in name else 1] = 0  # of the background, which nobody uses
     return tensors
 
 
@@ -52,10 +53,14 @@ def _assert_same(tensors, expected):
         ("torchvision/keypointrcnn_resnet50_fpn", "torchvision"),
         ("torchvision/retinanet_resnet50_fpn", "torchvision"),
         ("torchvision/retinanet_resnet50_fpn_v2", "torchvision"),
+        ("torchvision/maskrcnn_resnet50_fpn_v2", "torchvision"),
+        ("torchvision/fasterrcnn_mobilenet_v3_large_fpn", "torchvision"),
         ("e2e_mask_rcnn_R_50_FPN_1x", "detectron2"),
         ("e2e_keypoint_rcnn_R_50_FPN_1x", "detectron2"),
         ("e2e_faster_rcnn_R_50_C4_1x", "detectron2"),
         ("retinanet/retinanet_R-50-FPN_1x", "detectron2"),
+        (GROUP_NORM, "detectron2"),
+        (CASCADE, "detectron2"),
     ],
 )
 def test_exported_weights_come_back(config, to):
@@ -78,6 +83,8 @@ def _with_eps(tensors, eps):
         ("e2e_keypoint_rcnn_R_50_FPN_1x", "keypoint_fpn"),
         ("e2e_faster_rcnn_R_50_C4_1x", "faster_c4"),
         ("retinanet/retinanet_R-50-FPN_1x", "retinanet"),
+        (GROUP_NORM, "mask_fpn_gn"),
+        (CASCADE, "cascade_mask_fpn"),
     ],
 )
 def test_detectron2_gets_exactly_its_own_names_and_shapes(detectron2_tensors, config, kind):
@@ -86,21 +93,32 @@ def test_detectron2_gets_exactly_its_own_names_and_shapes(detectron2_tensors, co
     assert shapes == {name: tuple(v.shape) for name, v in detectron2_tensors(kind).items()}
 
 
-@pytest.mark.parametrize("name", ["keypointrcnn_resnet50_fpn", "retinanet_resnet50_fpn_v2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "keypointrcnn_resnet50_fpn",
+        "retinanet_resnet50_fpn_v2",
+        "fasterrcnn_resnet50_fpn_v2",
+        "maskrcnn_resnet50_fpn_v2",
+        "fasterrcnn_mobilenet_v3_large_fpn",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+    ],
+)
 def test_torchvision_gets_exactly_its_own_names_and_shapes(name):
     from torchvision.models import detection
 
     with torch.device("meta"):
-        theirs = getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
+        peer = getattr(detection, name)(weights=None, weights_backbone=None)
     ours = export_weights(
         ImportedWeights(FORMAT, _model(f"torchvision/{name}").state_dict()), "torchvision"
     )
     # Frozen norms do not count batches, in torchvision's trained models neither.
     shapes = [
         {n: v.shape for n, v in tensors.items() if not n.endswith("num_batches_tracked")}
-        for tensors in (ours, theirs)
+        for tensors in (ours, peer.state_dict())
     ]
     assert shapes[0] == shapes[1]
+    peer.load_state_dict(ours, strict=True, assign=True)
 
 
 def test_exported_file_gives_torchvision_the_detections_of_ours(tmp_path):

@@ -12,10 +12,12 @@ import torch
 
 from maskrcnn_lib.checkpoint import load_weights
 from maskrcnn_lib.checkpoint.class_names import coco_class_names
+from maskrcnn_lib.checkpoint.exporters import export_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.checkpoint.importers import mmdetection, torchvision
 from maskrcnn_lib.checkpoint.loading import import_content
 from maskrcnn_lib.checkpoint.mmengine_files import Inert
+from maskrcnn_lib.checkpoint.native import FORMAT
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.poolers import build_pooler
@@ -31,6 +33,8 @@ TENSORS = {
     "cascade": 364,
     "cascade-mask": 400,
     "ms": 374,
+    "point": 364,
+    "yolof": 446,
 }
 
 
@@ -66,10 +70,10 @@ def _box(channels, prefix="roi_head.", classes=80, background=0):
     }
 
 
-def _fpn(first):
+def _fpn(first, width=128):
     names = {}
     for index, stage in enumerate(range(first, 5)):
-        names[f"neck.lateral_convs.{index}.conv"] = (256, 128 * 2**stage, 1, 1)
+        names[f"neck.lateral_convs.{index}.conv"] = (256, width * 2**stage, 1, 1)
         names[f"neck.fpn_convs.{index}.conv"] = (256, 256, 3, 3)
     return names
 
@@ -91,6 +95,14 @@ def _mask_scoring(head, background):
     return layers | {f"{head}fc_mask_iou": (80 + background, 1024)}
 
 
+def _point_rend(prefix):
+    mask, point = f"{prefix}mask_head.", f"{prefix}point_head."
+    layers = {f"{mask}downsample_conv.conv": (256, 256, 2, 2), f"{mask}fcs.0": (1024, 256 * 49)}
+    layers |= {f"{mask}fcs.1": (1024, 1024), f"{mask}fc_logits": (80 * 49, 1024)}
+    layers |= {f"{point}fcs.{i}.conv": (256, 256 + 80, 1) for i in range(3)}
+    return layers | {f"{point}fc_logits": (80, 256 + 80, 1)}
+
+
 def _cascade(prefix, background, *, with_masks):
     layers = {}
     for stage in range(3):
@@ -99,6 +111,39 @@ def _cascade(prefix, background, *, with_masks):
         if with_masks:
             layers |= _mask(f"{prefix}mask_head.{stage}.", background)
     return layers
+
+
+def _norm(layer, channels):
+    counter = {f"{layer}.num_batches_tracked": ()}
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {f"{layer}.{name}": (channels,) for name in names} | counter
+
+
+def _yolof():
+    """Names and shapes of neck and head; a convolution whose module has a norm has no bias."""
+    shapes = _layers(
+        {
+            "neck.lateral_conv": (512, 2048, 1, 1),
+            "neck.fpn_conv": (512, 512, 3, 3),
+            "bbox_head.cls_score": (400, 512, 3, 3),
+            "bbox_head.bbox_pred": (20, 512, 3, 3),
+            "bbox_head.object_pred": (5, 512, 3, 3),
+        }
+    )
+    shapes |= _norm("neck.lateral_norm", 512) | _norm("neck.fpn_norm", 512)
+    modules = {}
+    for block in range(4):
+        name = f"neck.dilated_encoder_blocks.{block}"
+        modules |= {
+            f"{name}.conv1": (128, 512, 1, 1),
+            f"{name}.conv2": (128, 128, 3, 3),
+            f"{name}.conv3": (512, 128, 1, 1),
+        }
+    for tower, length in (("cls_subnet", 2), ("bbox_subnet", 4)):
+        modules |= {f"bbox_head.{tower}.{i}": (512, 512, 3, 3) for i in range(length)}
+    for name, weight in modules.items():
+        shapes |= {f"{name}.conv.weight": weight} | _norm(f"{name}.bn", weight[0])
+    return shapes
 
 
 def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
@@ -110,14 +155,17 @@ def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
         body = {moved.get(name, name): shape for name, shape in body.items()}
         layers = _rpn(1024, 15) | _box(2048, prefix, background=background)
     elif kind == "retinanet":
-        layers = _fpn(2) | {
-            "neck.fpn_convs.3.conv": (256, 2048, 3, 3),
+        width = 32 if builder == "resnet18" else 128
+        layers = _fpn(2, width) | {
+            "neck.fpn_convs.3.conv": (256, 16 * width, 3, 3),
             "neck.fpn_convs.4.conv": (256, 256, 3, 3),
             "bbox_head.retina_cls": (720, 256, 3, 3),
             "bbox_head.retina_reg": (36, 256, 3, 3),
         }
         for tower in ("cls_convs", "reg_convs"):
             layers |= {f"bbox_head.{tower}.{i}.conv": (256, 256, 3, 3) for i in range(4)}
+    elif kind == "yolof":
+        return _zeros(body | _yolof())
     elif kind == "rpn":
         layers = _fpn(1) | _rpn(256, 3)
     elif "cascade" in kind:
@@ -130,9 +178,14 @@ def mmdetection_tensors(kind, *, version=2, builder="resnet50"):
         layers |= _shared_fcs(f"{prefix}bbox_head.", channels)
     if kind in ("mask", "ms"):
         layers |= _mask(f"{prefix}mask_head.", background)
+    if kind == "point":
+        layers |= _point_rend(prefix)
     if kind == "ms":
         layers |= _mask_scoring(f"{prefix}mask_iou_head.", background)
-    shapes = body | _layers(layers)
+    return _zeros(body | _layers(layers))
+
+
+def _zeros(shapes):
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
 
@@ -151,9 +204,12 @@ CONFIGS = {
     "mask-rcnn_x101-64x4d_fpn_ms-poly-3x_coco": ("mask", "resnext101_64x4d"),
     "rpn_r101_fpn_1x_coco": ("rpn", "resnet101"),
     "retinanet_r50_fpn_1x_coco": ("retinanet", "resnet50"),
+    "retinanet_r18_fpn_1x_coco": ("retinanet", "resnet18"),
     "ms-rcnn_r50-caffe_fpn_1x_coco": ("ms", "resnet50"),
+    "point-rend_r50-caffe_fpn_ms-1x_coco": ("point", "resnet50"),
     "cascade-rcnn_r50_fpn_1x_coco": ("cascade", "resnet50"),
     "cascade-mask-rcnn_r50_fpn_1x_coco": ("cascade-mask", "resnet50"),
+    "yolof_r50-c5_8xb8-1x_coco": ("yolof", "resnet50"),
 }
 
 
@@ -168,7 +224,7 @@ def test_file_fills_the_model(config, version):
     content = {"meta": {"epoch": 12}, "state_dict": tensors}
     report = load_weights(model, content, strict=True)
     assert report.loaded == list(model.state_dict())
-    old = version == 1 and kind not in ("retinanet", "rpn")
+    old = version == 1 and kind not in ("retinanet", "rpn", "yolof")
     assert (report.format, report.dialect) == ("mmdetection", "mmdet_v1" if old else "mmdet")
     assert report.class_names == (None if kind == "rpn" else coco_class_names())
     counters = [name for name in report.ignored if name != "epoch"]
@@ -186,6 +242,55 @@ def test_renamed_and_permuted_keys_are_reported():
     assert report.missing == ["backbone.fpn.fpn_inner4.bias"]
     assert report.unexpected == ["backbone.fpn.fpn_inner5.bias"]
     assert set(report.reinitialised) == {f"{BOX}cls_score.weight", f"{BOX}bbox_pred.weight"}
+
+
+def test_renamed_and_permuted_keys_of_yolof_are_reported():
+    tensors = mmdetection_tensors("yolof")
+    renamed = "neck.dilated_encoder_blocks.2.conv2.conv.weight"
+    tensors["neck.dilated_encoder_blocks.4.conv2.conv.weight"] = tensors.pop(renamed)
+    tensors["bbox_head.cls_subnet.1.bias"] = tensors.pop("bbox_head.cls_subnet.1.bn.bias")
+    first, second = "bbox_head.bbox_pred.weight", "bbox_head.object_pred.weight"
+    tensors[first], tensors[second] = tensors[second], tensors[first]
+    report = load_weights(_model("mmdet/yolof_r50-c5_8xb8-1x_coco"), {"state_dict": tensors})
+    assert report.missing == ["backbone.fpn.blocks.2.conv2.0.weight", "rpn.head.cls_tower.4.bias"]
+    assert report.unexpected == [
+        "backbone.fpn.blocks.4.conv2.0.weight",
+        "bbox_head.cls_subnet.1.bias",
+    ]
+    assert set(report.reinitialised) == {
+        "rpn.head.bbox_pred.weight",
+        "rpn.head.object_logits.weight",
+    }
+
+
+def test_yolof_in_a_native_file_keeps_the_epsilon_of_the_norms_that_learn():
+    names = ("backbone.layer1.0.bn1", "neck.fpn_norm", "bbox_head.cls_subnet.0.bn")
+    stored = {f"{name}.running_var": torch.tensor([1e-6, 1.0]) for name in names}
+    stored["bbox_head.object_pred.bias"] = torch.zeros(5)
+    native = export_weights(mmdetection.convert(stored), FORMAT)
+    frozen = native.pop("backbone.body.layer1.0.bn1.running_var")
+    torch.testing.assert_close(frozen, torch.tensor([1.1e-5, 1.00001]), rtol=1e-6, atol=0)
+    for name in ("backbone.fpn.fpn_norm", "rpn.head.cls_tower.1"):
+        assert torch.equal(native[f"{name}.running_var"], torch.tensor([1e-6, 1.0]))
+
+
+def test_layers_of_yolof_come_to_their_places():
+    stored = {
+        "bbox_head.object_pred.bias": torch.arange(5.0),
+        "bbox_head.bbox_subnet.3.bn.running_var": torch.tensor([1.0]),
+        "bbox_head.cls_subnet.1.conv.weight": torch.tensor([2.0]),
+        "bbox_head.cls_score.bias": torch.arange(15.0),
+        "neck.dilated_encoder_blocks.3.conv1.bn.bias": torch.tensor([3.0]),
+    }
+    imported = mmdetection.convert(stored)
+    assert {name: value.tolist() for name, value in imported.tensors.items()} == {
+        "rpn.head.object_logits.bias": [0, 1, 2, 3, 4],
+        "rpn.head.bbox_tower.10.running_var": [1],
+        "rpn.head.cls_tower.3.weight": [2],
+        "rpn.head.cls_logits.bias": list(range(15)),  # anchor by anchor as here
+        "backbone.fpn.blocks.3.conv1.1.bias": [3],
+    }
+    assert imported.unmapped == []
 
 
 def _head(prefix, classes, background):

@@ -41,6 +41,8 @@ class ImportedWeights:
         unmapped: names in the file that the format's mapping does not know.
         ignored: names in the file that are known and not needed.
         norm_eps: epsilon that the source adds to running_var of its frozen norm layers.
+        learned_norms: prefixes of the norm layers that are not frozen in a model of this library
+            either, and add their epsilon themselves.
         class_names: one name per label with the background at 0, where they are known.
         dialect: the ``MODEL.DIALECT`` under which the file gives its published numbers.
         body_only: the names are relative to a ResNet body ("stem.conv1.weight"), whose place in the
@@ -52,6 +54,7 @@ class ImportedWeights:
     unmapped: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     norm_eps: float = 0.0
+    learned_norms: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
     dialect: str | None = None
     body_only: bool = False

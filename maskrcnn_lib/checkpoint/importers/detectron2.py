@@ -1,4 +1,4 @@
-"""detectron2's R-CNN (C4 and FPN) and RetinaNet checkpoints, and its ImageNet classifiers.
+"""detectron2's R-CNN (C4, FPN, cascades) and RetinaNet checkpoints, and its ImageNet classifiers.
 
 The background is the last class there, mask channels and box deltas have none, and the anchors of
 one feature map are ordered by size first; all of this is brought into the native order.
@@ -9,6 +9,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.checkpoint.importers import detectron2_norms
 from maskrcnn_lib.checkpoint.importers.base import (
     BOX_PREDICTOR,
     DENSE_LOGITS,
@@ -45,6 +46,7 @@ def _stage_pairs(foreign: str, native: str) -> list[NamePair]:
     return [
         NamePair(f"{foreign}{{b}}.conv{{c}}.{{p}}", f"{native}{{b}}.conv{{c}}.{{p}}"),
         NamePair(f"{foreign}{{b}}.conv{{c}}.norm.{{p}}", f"{native}{{b}}.bn{{c}}.{{p}}"),
+        NamePair(f"{foreign}{{b}}.conv{{c}}_offset.{{p}}", f"{native}{{b}}.conv{{c}}.offset.{{p}}"),
         NamePair(f"{foreign}{{b}}.shortcut.{{p}}", f"{native}{{b}}.downsample.0.{{p}}"),
         NamePair(f"{foreign}{{b}}.shortcut.norm.{{p}}", f"{native}{{b}}.downsample.1.{{p}}"),
     ]
@@ -80,10 +82,6 @@ _HEAD_PAIRS = [
                 "roi_heads.box_predictor.{s}.bbox_pred",
                 "roi_heads.box.stages.{s}.predictor.bbox_pred",
             ),
-            (
-                "roi_heads.mask_head.mask_fcn{i}",
-                "roi_heads.mask.feature_extractor.mask_fcn{i}",
-            ),
             ("roi_heads.mask_head.deconv", "roi_heads.mask.predictor.conv5_mask"),
             ("roi_heads.mask_head.predictor", "roi_heads.mask.predictor.mask_fcn_logits"),
             (
@@ -94,8 +92,6 @@ _HEAD_PAIRS = [
                 "roi_heads.keypoint_head.score_lowres",
                 "roi_heads.keypoint.predictor.kps_score_lowres",
             ),
-            ("backbone.fpn_lateral{i+1}", "backbone.fpn.fpn_inner{i}"),
-            ("backbone.fpn_output{i+1}", "backbone.fpn.fpn_layer{i}"),
         )
     ),
     *_stage_pairs("roi_heads.res5.", "roi_heads.box.feature_extractor.head.layer4."),
@@ -118,7 +114,8 @@ def export_pairs(native_names: Collection[str]) -> list[NamePair]:
     """Pairs for a model of these native names; a body below a pyramid has another place there."""
     with_pyramid = any(name.startswith("backbone.fpn.") for name in native_names)
     body = _body_pairs("backbone.bottom_up." if with_pyramid else "backbone.", "backbone.body.")
-    return [*body, *(_DENSE_PAIRS if is_dense(native_names) else ()), *_HEAD_PAIRS]
+    dense = _DENSE_PAIRS if is_dense(native_names) else []
+    return [*body, *dense, *detectron2_norms.export_pairs(native_names), *_HEAD_PAIRS]
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -142,7 +139,8 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         for source in ("backbone.bottom_up.", "backbone.", "")
         for pair in _body_pairs(source, body)
     ]
-    renamed = rename(tensors, import_rules([*pairs, *_DENSE_PAIRS, *_HEAD_PAIRS]), IGNORED)
+    pairs += [*_DENSE_PAIRS, *detectron2_norms.import_pairs(tensors), *_HEAD_PAIRS]
+    renamed = rename(tensors, import_rules(pairs), IGNORED)
     native = background_first(renamed.tensors)
     return ImportedWeights(
         format=FORMAT,

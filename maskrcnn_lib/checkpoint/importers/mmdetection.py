@@ -1,4 +1,4 @@
-"""mmdetection's Faster, Mask and Cascade R-CNN, RPN and RetinaNet checkpoints, versions 1, 2 and 3.
+"""mmdetection's checkpoints, versions 1, 2 and 3: R-CNNs and cascades, RPN, RetinaNet and YOLOF.
 
 Bodies have torchvision's names, be they of PyTorch's or of Caffe's style. Version 2 moved the heads
 below ``roi_head`` and the background from the first class to the last, and left out what it had in
@@ -6,10 +6,10 @@ box deltas and masks. Anchors are ratio-major as ours, in RetinaNet, too. Offset
 standard deviations there: (0.1, 0.1, 0.2, 0.2) of the box head are our weights (10, 10, 5, 5), and
 RetinaNet's are all 1, so that its config has ``MODEL.RETINANET.BBOX_REG_WEIGHTS`` (1, 1, 1, 1).
 Which version wrote a file of an RPN or a RetinaNet, its names do not tell: it is taken for a later
-one.
+one. YOLOF there is since version 2.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -36,6 +36,8 @@ FORMAT = "mmdetection"
 _EPS = 1e-5
 _IGNORED = (r"data_preprocessor\.(?:mean|std)",)
 _RETINANET = "bbox_head.retina_cls."
+_YOLOF = "bbox_head.object_pred."
+_YOLOF_NORMS = ("backbone.fpn.", "rpn.head.")
 _FIRST_VERSION = ("bbox_head.fc_cls.", "bbox_head.0.fc_cls.")
 _SECOND_VERSION = "roi_head."
 _BOX_STAGES = "roi_heads.box."
@@ -43,6 +45,14 @@ _BOX_STAGES = "roi_heads.box."
 _BODY_PAIRS = [
     *resnet_pairs("backbone.", "backbone.body."),
     *resnet_pairs("backbone.", "backbone.body.", norm="gn"),
+    # Of deformable convolutions; version 1 named them after the convolution.
+    *(
+        NamePair(
+            f"backbone.layer{{s}}.{{b}}.conv{{c}}{offset}.{{p}}",
+            "backbone.body.layer{s}.{b}.conv{c}.offset.{p}",
+        )
+        for offset in (".conv_offset", "_offset")
+    ),
 ]
 _RPN_PAIRS = [
     NamePair(f"rpn_head.rpn_{foreign}.{{p}}", f"rpn.head.{native}.{{p}}")
@@ -63,6 +73,34 @@ _RETINANET_PAIRS = [
     NamePair("bbox_head.reg_convs.{i}.conv.{p}", "rpn.head.bbox_tower.{2*i}.{p}"),
     NamePair("bbox_head.retina_cls.{p}", f"{DENSE_LOGITS}.{{p}}"),
     NamePair("bbox_head.retina_reg.{p}", f"{DENSE_OFFSETS}.{{p}}"),
+]
+_YOLOF_PAIRS = [
+    NamePair("neck.lateral_conv.{p}", "backbone.fpn.lateral_conv.{p}"),
+    NamePair("neck.lateral_norm.{p}", "backbone.fpn.lateral_norm.{p}"),
+    NamePair("neck.fpn_conv.{p}", "backbone.fpn.fpn_conv.{p}"),
+    NamePair("neck.fpn_norm.{p}", "backbone.fpn.fpn_norm.{p}"),
+    # In our towers a norm and a ReLU follow each convolution.
+    *(
+        pair
+        for step, layer in enumerate(("conv", "bn"))
+        for pair in (
+            NamePair(
+                f"neck.dilated_encoder_blocks.{{b}}.conv{{c}}.{layer}.{{p}}",
+                f"backbone.fpn.blocks.{{b}}.conv{{c}}.{step}.{{p}}",
+            ),
+            NamePair(
+                f"bbox_head.cls_subnet.{{i}}.{layer}.{{p}}",
+                f"rpn.head.cls_tower.{{3*i+{step}}}.{{p}}",
+            ),
+            NamePair(
+                f"bbox_head.bbox_subnet.{{i}}.{layer}.{{p}}",
+                f"rpn.head.bbox_tower.{{3*i+{step}}}.{{p}}",
+            ),
+        )
+    ),
+    NamePair("bbox_head.cls_score.{p}", f"{DENSE_LOGITS}.{{p}}"),
+    NamePair("bbox_head.bbox_pred.{p}", f"{DENSE_OFFSETS}.{{p}}"),
+    NamePair("bbox_head.object_pred.{p}", "rpn.head.object_logits.{p}"),
 ]
 
 
@@ -90,6 +128,12 @@ def _layer_pairs(prefix: str, foreign_stage: str, native_stage: str) -> list[Nam
         ("mask_iou_head", "fcs.{i}", f"{mask}iou_head.fcs.{{i}}"),
         ("mask_iou_head", "fc_mask_iou", f"{mask}iou_head.fc_mask_iou"),
         ("mask_head", "conv_logits", f"{mask}predictor.mask_fcn_logits"),
+        # PointRend's, without background as here
+        ("mask_head", "downsample_conv.conv", f"{mask}feature_extractor.downsample"),
+        ("mask_head", "fcs.{i}", f"{mask}feature_extractor.fcs.{{i}}"),
+        ("mask_head", "fc_logits", f"{mask}predictor.fc_logits"),
+        ("point_head", "fcs.{i}.conv", f"{mask}point_head.fcs.{{i}}"),
+        ("point_head", "fc_logits", f"{mask}point_head.fc_logits"),
     )
     return [
         NamePair(f"{prefix}{head}.{foreign_stage}{foreign}.{{p}}", f"{native}.{{p}}")
@@ -99,17 +143,16 @@ def _layer_pairs(prefix: str, foreign_stage: str, native_stage: str) -> list[Nam
 
 def recognises(names: Collection[str]) -> bool:
     """Tells whether these are mmdetection's names."""
-    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", *_FIRST_VERSION, _RETINANET)
+    heads = ("rpn_head.rpn_", "roi_head.bbox_head.", *_FIRST_VERSION, _RETINANET, _YOLOF)
     return any(name.startswith(heads) for name in names)
 
 
 def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     """Brings mmdetection's weights into native names and class order."""
     first_version = any(name.startswith(_FIRST_VERSION) for name in tensors)
-    dense = any(name.startswith(_RETINANET) for name in tensors)
     pairs = [
         *_BODY_PAIRS,
-        *(_RETINANET_PAIRS if dense else _PYRAMID_PAIRS),
+        *_neck_pairs(tensors),
         *_RPN_PAIRS,
         *_head_pairs("" if first_version else _SECOND_VERSION),
     ]
@@ -122,9 +165,20 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
         norm_eps=_EPS,
+        learned_norms=_YOLOF_NORMS if any(n.startswith(_YOLOF) for n in tensors) else (),
         class_names=coco_names_for(native),
         dialect="mmdet_v1" if first_version else "mmdet",
     )
+
+
+def _neck_pairs(names: Iterable[str]) -> list[NamePair]:
+    """Pairs of what stands on the body, and in one-stage detectors of the head."""
+    for name in names:
+        if name.startswith(_RETINANET):
+            return _RETINANET_PAIRS
+        if name.startswith(_YOLOF):
+            return _YOLOF_PAIRS
+    return _PYRAMID_PAIRS
 
 
 def _with_background_regressor(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

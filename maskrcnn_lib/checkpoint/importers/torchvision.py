@@ -1,4 +1,4 @@
-"""torchvision's detection models with ResNet-FPN, and its ResNet classifiers.
+"""torchvision's detection models with ResNet or MobileNetV3 below an FPN, and its classifiers.
 
 Labels are COCO category ids, so that the COCO models have 91 classes with the background first, as
 ours. Files written before torchvision 0.13 name some layers otherwise; both are read.
@@ -9,7 +9,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from maskrcnn_lib.checkpoint.class_names import coco_category_names
-from maskrcnn_lib.checkpoint.importers import torchvision_retinanet
+from maskrcnn_lib.checkpoint.importers import torchvision_retinanet, torchvision_v2
 from maskrcnn_lib.checkpoint.importers.base import (
     ImportedWeights,
     coco_names_for,
@@ -54,7 +54,17 @@ _OLD_PYRAMID_PAIRS = [
     NamePair("rpn.head.conv.{p}", "rpn.head.conv.{p}"),
     NamePair("roi_heads.mask_head.mask_fcn{i}.{p}", _EXTRACTOR.format("mask") + "mask_fcn{i}.{p}"),
 ]
-PAIRS = [*resnet_pairs("backbone.body.", "backbone.body."), *_PYRAMID_PAIRS, *_HEAD_PAIRS]
+# The body of MobileNetV3 is a classifier's chain of layers here, and its bare chain there.
+_MOBILENET_PAIRS = [
+    NamePair(f"backbone.body.{layer}.{{p}}", f"backbone.body.model.features.{layer}.{{p}}")
+    for layer in ("{i}.{c}", "{i}.block.{b}.{c}", "{i}.block.{b}.fc{c}")
+]
+PAIRS = [
+    *resnet_pairs("backbone.body.", "backbone.body."),
+    *_MOBILENET_PAIRS,
+    *_PYRAMID_PAIRS,
+    *_HEAD_PAIRS,
+]
 """The names of two-stage models since torchvision 0.13."""
 
 EPS = 1e-5
@@ -78,8 +88,11 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
     sets it to 0 for the COCO weights of that time, whose files keep the old layer names; so the old
     names mean 0 here.
     """
-    pairs = torchvision_retinanet.import_pairs(tensors) + PAIRS + _OLD_PYRAMID_PAIRS
-    renamed = rename(tensors, import_rules(pairs))
+    particular = [
+        *torchvision_retinanet.import_pairs(tensors),
+        *torchvision_v2.import_pairs(tensors),
+    ]
+    renamed = rename(tensors, import_rules([*particular, *PAIRS, *_OLD_PYRAMID_PAIRS]))
     native = torchvision_retinanet.without_background(renamed.tensors)
     old = any(name in tensors for name in _OLD_NAMES)
     return ImportedWeights(
