@@ -1,9 +1,11 @@
 """All figures of one GPU: training, inference, operators, waits, launches, memory; and the peer's.
 
-    python benchmarks/gpu.py [--rounds 5] [--batches 2 16] [--size 800 1344] [--compile]
+    python benchmarks/gpu.py [--rounds 5] [--batches 2 16] [--size 800 1344] [--trunk graph]
 
 Mask R-CNN R-50-FPN of this library and of torchvision with the same weights and images, both in
-bfloat16, alternately in one process. Takes a few minutes. ``--device cpu`` runs the same rows, with
+bfloat16, alternately in one process. Ours trains its backbone through CUDA graphs (``graph``, which
+is ``MODEL.CUDA_GRAPHS``), through torch's compiler (``compile``), or neither (``eager``), and
+predicts as ``Detector`` does. Takes a few minutes. ``--device cpu`` runs the same rows, with
 small ``--size`` and ``--batches``, where there is no GPU: to see that they run, not for figures.
 """
 
@@ -18,14 +20,21 @@ from typing import NamedTuple
 import torch
 from detectors import make_batch, make_ours, make_peer, our_training, peer_training
 from timing import alternate
-from torch import Tensor
+from torch import Tensor, nn
 
+from maskrcnn_lib.engine.fast_model import make_fast
+from maskrcnn_lib.engine.training_graphs import graph_backbone
 from maskrcnn_lib.layers import batched_nms, multilevel_roi_align, polygon_mask_targets
 from maskrcnn_lib.structures.image_list import ImageList
 
 OBJECTS = 8  # per image
 DTYPE = torch.bfloat16
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+TRUNKS: dict[str, Callable[[nn.Module], object]] = {
+    "graph": graph_backbone,
+    "compile": lambda backbone: backbone.compile(mode="reduce-overhead"),
+    "eager": lambda backbone: None,
+}
 
 
 class Row(NamedTuple):
@@ -45,13 +54,13 @@ class Bench(NamedTuple):
         device: that is measured.
         size: height and width of the images.
         rounds: in which the candidates alternate.
-        compiled: whether our backbone goes through torch.compile with CUDA graphs.
+        trunk: how our backbone trains, see ``TRUNKS``.
     """
 
     device: torch.device
     size: tuple[int, int]
     rounds: int
-    compiled: bool = False
+    trunk: str = "graph"
 
     def clock(self) -> float:
         """Seconds, after the device has done what it was given."""
@@ -60,9 +69,9 @@ class Bench(NamedTuple):
         return time.perf_counter()
 
     def times(self, *calls: Callable[[], object], shortest: float = 0.0) -> list[float]:
-        """Median seconds of each call; the first three calls of each do not count."""
+        """Median seconds of each call; the first four calls of each do not count."""
         for call in calls:
-            call(), call()
+            call(), call(), call()  # ours records its graph in the third
         return alternate(calls, self.rounds, self.clock, shortest=shortest)
 
 
@@ -71,13 +80,11 @@ def trainings(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Our training step and the peer's, on the same batch."""
     batch = make_batch(images, bench.size, OBJECTS)
-    if bench.device.type == "cuda":
-        pinned = ImageList(batch.images.tensors.pin_memory(), batch.images.image_sizes)
-        batch = batch._replace(images=pinned)
+    batch = batch._replace(images=batch.images.to(bench.device))  # where the prefetcher brings them
     ours, peer = make_ours(weights), make_peer(bench.size)
     peer.load_state_dict(weights)
-    if bench.compiled:
-        ours.backbone.compile(mode="reduce-overhead")
+    ours.roi_heads.mask.target = "raster"  # drawn by the GPU, as for maskrcnn-benchmark's models
+    TRUNKS[bench.trunk](ours.backbone)
     return (
         our_training(ours, batch, bench.device, DTYPE),
         peer_training(peer, batch, bench.device, DTYPE),
@@ -131,7 +138,7 @@ def inference_row(bench: Bench, weights: dict[str, Tensor], images: int) -> Row:
     """Milliseconds from images on the device to detections with masks of 28 x 28."""
     size = [bench.size] * images
     pixels = torch.rand(images, 3, *bench.size, device=bench.device)
-    ours = make_ours(weights).to(bench.device).eval()
+    ours = make_fast(make_ours(weights), bench.device, DTYPE)
     peer = make_peer(bench.size)
     peer.load_state_dict(weights)
     peer.to(bench.device).eval()
@@ -234,8 +241,9 @@ def all_rows(bench: Bench, batches: Sequence[int], predicted: Sequence[int]) -> 
 
 def format_row(row: Row) -> str:
     """One line of the table; the ratio says how many times better ours is."""
-    better = row.ours / row.peer if row.more_is_better else row.peer / max(row.ours, 1e-9)
-    return f"{row.name:52} {row.ours:10.2f} {row.peer:10.2f} {row.unit:9} {better:7.2f}"
+    above, below = (row.ours, row.peer) if row.more_is_better else (row.peer, row.ours)
+    better = f"{above / below:7.2f}" if below else f"{'-':>7}"
+    return f"{row.name:52} {row.ours:10.2f} {row.peer:10.2f} {row.unit:9} {better}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -246,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=(2, 16), help="for training")
     parser.add_argument("--predicted", type=int, nargs="*", default=(1, 8), help="for inference")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--compile", action="store_true", help="our backbone, with CUDA graphs")
+    parser.add_argument("--trunk", choices=sorted(TRUNKS), default="graph")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -258,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}, images of {options.size[0]} x {options.size[1]}")
     print(f"{'':52} {'ours':>10} {'torchvision':>11} {'':8} {'ratio':>7}")
-    bench = Bench(device, tuple(options.size), options.rounds, options.compile)
+    bench = Bench(device, tuple(options.size), options.rounds, options.trunk)
     for row in all_rows(bench, options.batches, options.predicted):
         print(format_row(row), flush=True)
 

@@ -1,6 +1,6 @@
 """Expected efficiency of data-parallel training on many GPUs, computed from measured figures.
 
-    python benchmarks/scaling.py [--step 0.089] [--images 16] [--backward 0.65] [--gradients 176e6]
+    python benchmarks/scaling.py [--step 0.0743] [--images 16] [--backward 0.65] [--gradients 176e6]
         [--link 45e9] [--network 45e9] [--latency 15e-6] [--image-bytes 160e3] [--core-rate 500]
 
 Nothing here is measured: give the seconds of a step on one GPU and the speed of the links. The
@@ -34,7 +34,7 @@ def efficiency(gpus: int, options: argparse.Namespace) -> float:
 def main() -> None:
     """Prints one line per number of GPUs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--step", type=float, default=0.089, help="seconds on one GPU")
+    parser.add_argument("--step", type=float, default=0.0743, help="seconds on one GPU")
     parser.add_argument("--images", type=int, default=16, help="per GPU and step")
     parser.add_argument("--backward", type=float, default=0.65, help="its share of a step")
     parser.add_argument("--gradients", type=float, default=176e6, help="bytes")

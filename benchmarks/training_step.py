@@ -88,8 +88,7 @@ def measure_memory(name: str, weights: Path) -> tuple[float, float]:
 
 def report_memory(arguments: argparse.Namespace) -> None:
     """Trains three steps and prints what ``measure_memory`` reads."""
-    weights = torch.load(arguments.weights, mmap=True)
-    step = make_step(arguments.only, weights, arguments)
+    step = make_step(arguments.only, torch.load(arguments.weights, mmap=True), arguments)
     growth = peak_memory(lambda: [step() for _ in range(3)])
     print(_status("VmHWM") / 1e6, growth / 1e6)
 

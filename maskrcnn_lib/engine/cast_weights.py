@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint.native import bare_model
+from maskrcnn_lib.engine.training_graphs import GraphedBackbone
 from maskrcnn_lib.layers.weight_lists import in_dtype
 from maskrcnn_lib.modeling.fuse import trained_before_frozen_norms
 
@@ -22,7 +23,7 @@ def call_with_cast_weights(model: nn.Module, dtype: torch.dtype, *args: Any, **k
     """``model(*args, **kwargs)`` with its trained weights in ``dtype``; for use under autocast.
 
     Gradients arrive at the weights themselves. Convolutions before frozen norms are left out, as
-    theirs are cast when they are scaled; so is what is compiled, where the compiler sees to it.
+    theirs are cast when they are scaled; so is what is compiled or runs through CUDA graphs.
     Each child of the model is a group of its own, so that its gradients need not wait for others.
     """
     bare = bare_model(model)
@@ -41,7 +42,7 @@ def _weights_to_cast(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tens
 
 
 def _walk(module: nn.Module, prefix: str, left_out: set[int]) -> Iterator[tuple[str, Tensor]]:
-    if module._compiled_call_impl is not None:
+    if module._compiled_call_impl is not None or isinstance(module.forward, GraphedBackbone):
         return
     if isinstance(module, _LAYERS) and id(module) not in left_out:
         left_out.add(id(module))  # a layer that has two names

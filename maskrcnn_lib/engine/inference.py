@@ -2,11 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,17 +12,15 @@ from maskrcnn_lib.checkpoint import LoadReport, load_weights
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
 from maskrcnn_lib.config.architecture import num_classes, only_proposes
-from maskrcnn_lib.config.dialects import Dialect, PasteRule, get_dialect
+from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.config.paths_catalog import ModelCatalog, load_model_catalog
 from maskrcnn_lib.config.validation import keys_not_followed
-from maskrcnn_lib.data.transforms import ImageTransform, build_transform
+from maskrcnn_lib.data.transforms import build_transform
+from maskrcnn_lib.engine.detector import Detector
+from maskrcnn_lib.engine.fast_model import make_fast
 from maskrcnn_lib.engine.loader_inference import inference
-from maskrcnn_lib.engine.postprocess import restore_original_size
-from maskrcnn_lib.layers.packed import pack_layers
+from maskrcnn_lib.engine.test_time_augmentation import AugmentedDetector, build_augmentation
 from maskrcnn_lib.modeling.detector import build_detection_model
-from maskrcnn_lib.modeling.fuse import fuse_frozen_norms
-from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.structures.image_list import to_image_list
 
 __all__ = [
     "DEFAULT_MODELS",
@@ -37,6 +33,7 @@ __all__ = [
     "choose_model",
     "default_model",
     "inference",
+    "make_detector",
     "published_weights",
     "resolve_device",
     "usual_confidence",
@@ -146,91 +143,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-class Detector:
-    """A trained model with everything that it needs to run on raw images.
-
-    Args:
-        model: in evaluation mode, on ``device``; takes an ImageList, gives one BoxList per image.
-        transform: from uint8 RGB to the normalised tensor.
-        dialect: conventions of the model's toolbox.
-        size_divisible: batches are padded to a multiple of this; 0 for none.
-        device: of the model.
-        dtype: of the network's arithmetic; other than float32 runs under autocast.
-        class_names: name per label, index 0 being the background.
-        report: how the weights were loaded.
-        only_proposes: the model gives regions with field ``objectness``, no detections.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        transform: ImageTransform,
-        dialect: Dialect,
-        size_divisible: int,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        class_names: Sequence[str] = (),
-        report: LoadReport | None = None,
-        only_proposes: bool = False,
-    ) -> None:
-        self.model = model
-        self.transform = transform
-        self.dialect = dialect
-        self.size_divisible = size_divisible
-        self.device = device
-        self.dtype = dtype
-        self.class_names = tuple(class_names)
-        self.report = report
-        self.only_proposes = only_proposes
-
-    @property
-    def paste_rule(self) -> PasteRule:
-        """How this model's masks are pasted into the image."""
-        return self.dialect.paste_rule
-
-    @torch.inference_mode()
-    def __call__(
-        self, images: Sequence[np.ndarray], proposals: Sequence[BoxList] | None = None
-    ) -> list[BoxList]:
-        """Runs the model on one batch.
-
-        Args:
-            images: (H, W, 3) uint8 RGB arrays, of any sizes.
-            proposals: per image the regions to look at, in its pixels and with field
-                ``objectness``; for models with ``MODEL.LOAD_PROPOSALS``.
-
-        Returns:
-            Per image a BoxList on the CPU in pixels of that image, by descending score, with
-            fields ``scores`` (N,), ``labels`` (N,) and, for a Mask R-CNN, ``mask`` (N, 1, M, M)
-            probabilities inside the boxes.
-        """
-        if not images:
-            return []
-        batch = to_image_list([self.transform(image) for image in images], self.size_divisible)
-        if proposals is not None:
-            sizes = [(width, height) for height, width in batch.image_sizes]
-            batch.proposals = [p.resize(s) for p, s in zip(proposals, sizes, strict=True)]
-        batch.tensors = batch.tensors.to(self.device, memory_format=torch.channels_last)
-        with self._autocast():
-            outputs = self.model(batch)
-        return [
-            restore_original_size(output.to("cpu"), (image.shape[1], image.shape[0]), self.dialect)
-            for output, image in zip(outputs, images, strict=True)
-        ]
-
-    def _autocast(self) -> AbstractContextManager:
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
-
-
 def build_detector(
     cfg: Any,
     weights: Weights | None = None,
     *,
     min_image_size: int | None = None,
     allow_proposals: bool = False,
+    pack: bool = True,
 ) -> Detector:
     """Builds the model of ``cfg``, loads its weights and makes it ready for inference.
 
@@ -239,6 +158,7 @@ def build_detector(
         weights: path, catalog name, URL or state dict; by default ``MODEL.WEIGHT``.
         min_image_size: short side of the network's input instead of ``INPUT.MIN_SIZE_TEST``.
         allow_proposals: also take a model that stops after the proposals.
+        pack: on the CPU, replace layers by faster ones that exist nowhere else.
 
     Raises:
         ValueError: no weights were named, or they leave a part of the model random.
@@ -261,21 +181,50 @@ def build_detector(
     report = load_weights(model, source)
     _check_fit(report, cfg.MODEL.DIALECT)
     device = resolve_device(cfg.MODEL.DEVICE)
-    model = fuse_frozen_norms(model.eval()).to(device, memory_format=torch.channels_last)
-    dtype = DTYPES[cfg.DTYPE]
-    if device.type == "cpu":
-        pack_layers(model, dtype)
-    return Detector(
+    model = make_fast(model, device, DTYPES[cfg.DTYPE], pack=pack)
+    return make_detector(
+        cfg,
         model,
-        transform=build_transform(cfg, min_size=min_image_size),
-        dialect=get_dialect(cfg.MODEL.DIALECT),
-        size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
         device=device,
-        dtype=dtype,
         class_names=_class_names(report, num_classes(cfg)),
         report=report,
-        only_proposes=only_proposes(cfg),
+        min_image_size=min_image_size,
     )
+
+
+def make_detector(
+    cfg: Any,
+    model: nn.Module,
+    *,
+    device: torch.device,
+    class_names: Sequence[str],
+    report: LoadReport | None = None,
+    min_image_size: int | None = None,
+) -> Detector:
+    """A model that is ready for inference as a detector of raw images.
+
+    It looks at each several times where the config asks for test-time augmentation.
+
+    Args:
+        cfg: resolved configuration of the model.
+        model: on ``device``.
+        device, class_names, report: as of :class:`maskrcnn_lib.engine.detector.Detector`.
+        min_image_size: short side of the network's input instead of ``INPUT.MIN_SIZE_TEST``.
+    """
+    settings = {
+        "transform": build_transform(cfg, min_size=min_image_size),
+        "dialect": get_dialect(cfg.MODEL.DIALECT),
+        "size_divisible": cfg.DATALOADER.SIZE_DIVISIBILITY,
+        "device": device,
+        "dtype": DTYPES[cfg.DTYPE],
+        "class_names": class_names,
+        "report": report,
+        "only_proposes": only_proposes(cfg),
+    }
+    augmentation = None if only_proposes(cfg) else build_augmentation(cfg, min_size=min_image_size)
+    if augmentation is None:
+        return Detector(model, **settings)
+    return AugmentedDetector(model, augmentation=augmentation, **settings)
 
 
 def _check_fit(report: LoadReport, dialect: str) -> None:

@@ -66,7 +66,10 @@ def inference(
         ValueError: ``bbox_aug`` is set; the model gives none of ``iou_types``.
     """
     if bbox_aug:
-        raise ValueError("inference() does no test-time augmentation: leave out bbox_aug")
+        raise ValueError(
+            "inference() gets resized images and cannot look at them in other sizes: leave out "
+            "bbox_aug, and use `maskrcnn test` with TEST.BBOX_AUG.ENABLED True"
+        )
     expected = read_expected_results(expected_results, expected_results_sigma_tol)
     dataset = data_loader.dataset
     dataset = getattr(dataset, "dataset", dataset)  # without its transforms

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskrcnn_lib.engine.parts import note_range, part_folder
 from maskrcnn_lib.engine.testing import DatasetResults, run_on_dataset
 from maskrcnn_lib.evaluation.categories import match_categories
 from maskrcnn_lib.evaluation.proposal_recall import evaluate_box_proposals
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from maskrcnn_lib.engine.inference import Detector
 
 logger = logging.getLogger(__name__)
+
+DATASET_FILE = "dataset.json"
+"""Beside results: the annotations and images that they were scored with."""
 
 
 def measure_dataset(
@@ -47,6 +51,24 @@ def measure_dataset(
         Scores per kind of result (``bbox``, ``segm``, ``keypoints``, ``box_proposal``), and a
         readable report; None on other ranks than the first.
     """
+    results = find_on_dataset(detector, name, dataset, batch_size=batch_size, progress=progress)
+    if results is None:
+        return None
+    return score_and_write(name, dataset, results, target, backend=backend, sigmas=sigmas)
+
+
+def find_on_dataset(
+    detector: "Detector", name: str, dataset: Any, **options: Any
+) -> DatasetResults | None:
+    """Detects objects on images of a data set, whose categories are matched by their names.
+
+    Args:
+        name: of the data set, for warnings.
+        dataset, options: see :func:`maskrcnn_lib.engine.testing.run_on_dataset`.
+
+    Returns:
+        The results; None on other ranks than the first.
+    """
     category_ids: Sequence[int] = ()
     if not detector.only_proposes:
         names = detector.class_names
@@ -55,12 +77,27 @@ def measure_dataset(
         unknown = [categories[i] for i in categories if i not in category_ids]
         if unknown:
             logger.warning("%s: the model knows no %s", name, ", ".join(unknown))
-    results = run_on_dataset(
-        detector, dataset, category_ids, batch_size=batch_size, progress=progress
-    )
-    if results is None:
-        return None
-    return score_and_write(name, dataset, results, target, backend=backend, sigmas=sigmas)
+    return run_on_dataset(detector, dataset, category_ids, **options)
+
+
+def write_part(dataset: Any, results: DatasetResults, images: range, target: Path) -> Path:
+    """Writes results of a part of a data set, which are not scored.
+
+    A score over some of the images is no part of the score over all of them; ``maskrcnn eval`` puts
+    parts together and scores the whole.
+
+    Args:
+        images: positions in the data set that the results are of.
+        target: directory of the data set.
+
+    Returns:
+        The directory of the part, with the files of results and those that say what they are of.
+    """
+    folder = part_folder(target, images)
+    _write(folder, results, {})
+    note_range(folder, images, len(dataset))
+    _note_dataset(folder, dataset)
+    return folder
 
 
 def score_and_write(
@@ -77,8 +114,9 @@ def score_and_write(
     Args:
         name: of the data set, for the report.
         target: directory for ``bbox.json``, ``segm.json`` and ``keypoints.json`` (COCO results),
-            ``coco_results.json`` (the scores; also those by other rules than COCO's) and
-            ``per_class.csv``; None to write nothing.
+            ``coco_results.json`` (the scores; also those by other rules than COCO's),
+            ``per_class.csv`` and, of a COCO annotation file, ``dataset.json`` (where that and the
+            images are); None to write nothing.
         backend, sigmas: see :func:`maskrcnn_lib.evaluation.coco_eval.evaluate_coco`.
 
     Returns:
@@ -90,6 +128,7 @@ def score_and_write(
     report = _report(name, results, scores)
     if target is not None:
         _write(Path(target), results, scores)
+        _note_dataset(Path(target), dataset)
         report += f"\nwritten to {target}"
     return scores, report
 
@@ -98,6 +137,8 @@ def _write(target: Path, results: DatasetResults, scores: Mapping[str, Scores]) 
     target.mkdir(parents=True, exist_ok=True)
     for kind, found in results.by_kind.items():
         (target / f"{kind}.json").write_text(json.dumps(found))
+    if not scores:
+        return
     summary = {kind: {**score.metrics, "backend": score.backend} for kind, score in scores.items()}
     (target / "coco_results.json").write_text(json.dumps(summary, indent=2))
     columns = {kind: score.per_class for kind, score in scores.items() if score.per_class}
@@ -107,6 +148,13 @@ def _write(target: Path, results: DatasetResults, scores: Mapping[str, Scores]) 
             writer.writerow(["class", *(f"{kind}_AP" for kind in columns)])
             names = next(iter(columns.values()))
             writer.writerows([n, *(column[n] for column in columns.values())] for n in names)
+
+
+def _note_dataset(target: Path, dataset: Any) -> None:
+    source, images = getattr(dataset, "source", ""), getattr(dataset, "root", None)
+    if images is not None and Path(source).is_file():
+        places = {"annotations": str(Path(source).resolve()), "images": str(images.resolve())}
+        (target / DATASET_FILE).write_text(json.dumps(places, indent=2))
 
 
 def _report(name: str, results: DatasetResults, scores: Mapping[str, Scores]) -> str:

@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.data.build import make_data_loader
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.inference import Detector
@@ -31,22 +32,46 @@ _CONFIDENT = 0.5
 
 def draw_data(cfg: Any, dataset: Any, class_names: Sequence[str], output: str | Path) -> None:
     """Writes ``labels.jpg``, and ``train_batch0.jpg``: the first images as the model sees them."""
-    one = cfg.clone()
-    one.defrost()
-    one.DATALOADER.NUM_WORKERS = 0
-    batch = next(iter(make_data_loader(one, dataset=dataset, num_iterations=1)))
-    drawn = []
-    for pixels, size, target in zip(
-        batch.images.tensors[:_IMAGES], batch.images.image_sizes, batch.targets, strict=False
-    ):
-        image = displayable(pixels[:, : size[0], : size[1]], cfg)
-        drawn.append(draw_target(image, target, class_names, size=_SIDE))
-    _save(image_page(drawn), Path(output) / "train_batch0.jpg")
+    count = min(_IMAGES, cfg.SOLVER.IMS_PER_BATCH)
+    samples = training_samples(cfg, dataset, class_names, count, size=_SIDE)
+    _save(image_page([drawn for _, drawn in samples]), Path(output) / "train_batch0.jpg")
     counts, boxes = _count_labels(dataset, class_names)
     try:
         draw_label_statistics(counts, boxes, Path(output) / "labels.jpg")
     except ImportError:
         logger.warning("labels.jpg is not drawn: matplotlib is missing (pip install matplotlib)")
+
+
+def training_samples(
+    cfg: Any, dataset: Any, class_names: Sequence[str], count: int, *, size: int = 0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The first images of a training with their objects, transformed as the model sees them.
+
+    Args:
+        class_names: by label, the background first.
+        size: longer side of the pictures; 0: that at which the model sees them.
+
+    Yields:
+        The position of an image in the data set, and the (H, W, 3) uint8 RGB picture.
+    """
+    one = cfg.clone()
+    one.defrost()
+    one.DATALOADER.NUM_WORKERS = 0
+    batches = -(-count // cfg.SOLVER.IMS_PER_BATCH)
+    place = 0
+    for batch in make_data_loader(one, dataset=dataset, num_iterations=batches):
+        for pixels, (height, width), target, index in zip(
+            batch.images.tensors,
+            batch.images.image_sizes,
+            batch.targets,
+            batch.indices,
+            strict=True,
+        ):
+            if place == count:
+                return
+            place += 1
+            image = displayable(pixels[:, :height, :width], cfg)
+            yield index, draw_target(image, target, class_names, size=size)
 
 
 def draw_outcome(detector: Detector, dataset: Any, output: str | Path) -> None:
@@ -73,9 +98,7 @@ def draw_outcome(detector: Detector, dataset: Any, output: str | Path) -> None:
 
 def displayable(pixels: Tensor, cfg: Any) -> np.ndarray:
     """Undoes the normalisation of a (3, H, W) image; gives (H, W, 3) uint8 RGB."""
-    mean, std = (
-        pixels.new_tensor(v)[:, None, None] for v in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)
-    )
+    mean, std = (pixels.new_tensor(v)[:, None, None] for v in pixel_statistics(cfg))
     image = (pixels * std + mean).permute(1, 2, 0)
     image = image.flip(2) if cfg.INPUT.TO_BGR255 else image * 255
     return image.round().clamp(0, 255).byte().contiguous().numpy()

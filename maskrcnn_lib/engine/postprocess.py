@@ -1,6 +1,7 @@
 """From detections on the resized image to detections on the original one."""
 
 import torch
+from torch import Tensor
 
 from maskrcnn_lib.config.dialects import Dialect
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -21,12 +22,10 @@ def restore_original_size(
             that of a keypoint's pixel.
     """
     detections = detections.convert("xyxy")
-    ratio_x = original_size[0] / detections.size[0]
-    ratio_y = original_size[1] / detections.size[1]
-    boxes = detections.bbox
-    offset = boxes.new_tensor([0.0, 0.0, dialect.box_end_offset, dialect.box_end_offset])
-    ratios = boxes.new_tensor([ratio_x, ratio_y, ratio_x, ratio_y])
-    restored = BoxList((boxes + offset) * ratios - offset, original_size, mode="xyxy")
+    boxes = scale_boxes(
+        detections.bbox, detections.size, original_size, end_offset=dialect.box_end_offset
+    )
+    restored = BoxList(boxes, original_size, mode="xyxy")
     for field in detections.fields():
         restored.add_field(field, detections.get_field(field))
     if detections.has_field("keypoints"):
@@ -35,6 +34,26 @@ def restore_original_size(
         back = -index - dialect.keypoint_offset
         restored.add_field("keypoints", points.shift(back, back))
     return restored
+
+
+def scale_boxes(
+    boxes: Tensor,
+    old_size: tuple[float, float],
+    new_size: tuple[float, float],
+    *,
+    end_offset: float,
+) -> Tensor:
+    """Boxes (..., 4) xyxy of an image when it gets another (width, height).
+
+    Args:
+        end_offset: ``Dialect.box_end_offset``, what is scaled of x2 and y2 lies there.
+    """
+    if old_size == new_size:
+        return boxes
+    ratio_x, ratio_y = (new / old for new, old in zip(new_size, old_size, strict=True))
+    offset = boxes.new_tensor([0.0, 0.0, end_offset, end_offset])
+    ratios = boxes.new_tensor([ratio_x, ratio_y, ratio_x, ratio_y])
+    return (boxes + offset) * ratios - offset
 
 
 def keep_confident(detections: BoxList, threshold: float) -> BoxList:

@@ -23,7 +23,8 @@ _BATCH_SIZE = 8
 class COCODemo:
     """Runs a model on images and draws what it finds, with maskrcnn-benchmark's interface.
 
-    Images go in and come out as OpenCV holds them: (H, W, 3) uint8 BGR.
+    Images go in and come out as OpenCV holds them: (H, W, 3) uint8 BGR. Several threads may use
+    one object.
 
     Args:
         cfg: configuration; by default that of a COCO model whose weights are at hand, else of the

@@ -91,7 +91,7 @@ class TrainingStep:
         names, losses = results[0]
         for _, values in results[1:]:
             losses = losses + values
-        asked = losses.new_tensor([float(stop) * get_world_size()])
+        asked = losses.new_full((1,), float(stop) * get_world_size())  # new_tensor would wait
         values = sum_over_ranks(torch.cat([losses, losses.sum()[None], asked])) / get_world_size()
         return Outcome(names, torch.cat([values, self._clipped_norm()[None].to(values)]))
 

@@ -136,8 +136,9 @@ def run_on_dataset(
     *,
     batch_size: int = 1,
     progress: bool = True,
+    images: range | None = None,
 ) -> DatasetResults | None:
-    """Detects objects on every image of a data set.
+    """Detects objects on every image of a data set, or of a part of it.
 
     Rank r of a distributed run takes the images r, r + world size, ...; rank 0 gets all results.
     They do not depend on the number of ranks where ``batch_size`` is 1.
@@ -150,6 +151,7 @@ def run_on_dataset(
         batch_size: images per forward pass. Padding to a common size can change results slightly,
             so that published numbers are measured with 1.
         progress: show a progress bar.
+        images: positions in the data set; by default all.
 
     Returns:
         The results in the order of the images; None on other ranks than the first.
@@ -162,14 +164,15 @@ def run_on_dataset(
     has_proposals = hasattr(dataset, "proposals")
     results: dict[int, ImageResults] = {}
     seconds = {"reading": 0.0, "model": 0.0, "results": 0.0}
-    mine = range(get_rank(), len(dataset), get_world_size())
+    positions = range(len(dataset)) if images is None else images
+    mine = positions[get_rank() :: get_world_size()]
     load_decoder()  # so that its time does not count as that of reading
     with tqdm(total=len(mine), unit="image", disable=not progress or get_rank() > 0) as bar:
         started = time.perf_counter()
-        for indices, images in _read(dataset, mine, batch_size):
+        for indices, pixels in _read(dataset, mine, batch_size):
             read = time.perf_counter()
             given = [dataset.proposals(i) for i in indices] if has_proposals else None
-            outputs = detector(images, given) if given else detector(images)
+            outputs = detector(pixels, given) if given else detector(pixels)
             detected = time.perf_counter()
             for index, output in zip(indices, outputs, strict=True):
                 results[index] = image_results(
@@ -180,7 +183,7 @@ def run_on_dataset(
             started = time.perf_counter()
             seconds["results"] += started - detected
             bar.update(len(indices))
-    return gather_results(results, seconds, len(dataset))
+    return gather_results(results, seconds, len(positions))
 
 
 def _read(

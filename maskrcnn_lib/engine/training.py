@@ -12,18 +12,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_lib.checkpoint import DetectronCheckpointer
-from maskrcnn_lib.config.architecture import class_section, num_classes, only_proposes
-from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.architecture import class_section, num_classes
 from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.build import make_data_loader
 from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
 from maskrcnn_lib.data.datasets.build import build_test_datasets, class_count
-from maskrcnn_lib.data.transforms import build_transform
-from maskrcnn_lib.engine.inference import DTYPES, Detector
+from maskrcnn_lib.engine.detector import Detector
+from maskrcnn_lib.engine.inference import DTYPES, make_detector
 from maskrcnn_lib.engine.measuring import measure_dataset
 from maskrcnn_lib.engine.pictures import draw_data, draw_outcome
 from maskrcnn_lib.engine.starting_point import load_starting_point
 from maskrcnn_lib.engine.trainer import Evaluate, do_train, seed_generators
+from maskrcnn_lib.engine.training_graphs import graph_backbone
 from maskrcnn_lib.evaluation.categories import match_categories
 from maskrcnn_lib.evaluation.expected import (
     ExpectedScore,
@@ -90,7 +90,8 @@ def run_training(
     scores = _train(cfg, wrapped, checkpointer, dataset, device, arguments, evaluate)
     if is_main_process():
         average = checkpointer.average
-        detector = make_detector(cfg, average.model if average else model, checkpoint_names, device)
+        evaluated = average.model if average else model
+        detector = make_detector(cfg, evaluated, device=device, class_names=checkpoint_names)
         _conclude(cfg, detector, tests, scores)
     return scores
 
@@ -248,6 +249,8 @@ def _prepare(
     )
     if cfg.MODEL.COMPILE:
         model.backbone.compile(dynamic=True)
+    if cfg.MODEL.CUDA_GRAPHS and device.type == "cuda" and cfg.SOLVER.ACCUMULATE == 1:
+        graph_backbone(model.backbone)
     if get_world_size() == 1:
         return checkpointer, model
     # of 1x1 convolutions, for which both memory formats are one and strides may be either's
@@ -270,22 +273,6 @@ def _check_output(output: Path, *, resume: bool) -> None:
         )
 
 
-def make_detector(
-    cfg: Any, model: nn.Module, names: Sequence[str], device: torch.device
-) -> Detector:
-    """A model in training as a detector of raw images."""
-    return Detector(
-        model,
-        transform=build_transform(cfg),
-        dialect=get_dialect(cfg.MODEL.DIALECT),
-        size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
-        device=device,
-        dtype=DTYPES[cfg.DTYPE],
-        class_names=names,
-        only_proposes=only_proposes(cfg),
-    )
-
-
 def make_evaluation(
     cfg: Any, tests: Mapping[str, Any], names: Sequence[str], device: torch.device
 ) -> Evaluate:
@@ -297,7 +284,7 @@ def make_evaluation(
     """
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        detector = make_detector(cfg, model, names, device)
+        detector = make_detector(cfg, model, device=device, class_names=names)
         numbers: dict[str, float] = {}
         for name, dataset in tests.items():
             target = Path(cfg.OUTPUT_DIR) / "inference" / name

@@ -7,13 +7,16 @@ from torch import nn
 
 from maskrcnn_lib.solver.lr_scheduler import WarmupCosineLR, WarmupLR, WarmupMultiStepLR
 
+_BODY = "backbone.body."
+
 
 def make_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters of ``model`` that are not frozen.
 
     Parameters with "bias" in their name have ``BIAS_LR_FACTOR`` times the learning rate and decay
     by ``WEIGHT_DECAY_BIAS``, as in maskrcnn-benchmark; ``WEIGHT_DECAY_NORM`` is for the weights of
-    norms, which Detectron and detectron2 let be. Parameters that are alike share a group.
+    norms, which Detectron and detectron2 let be. ``BODY_LR_FACTOR`` comes on top for the
+    backbone's body. Parameters that are alike share a group.
 
     Args:
         cfg: resolved configuration; its numbers are taken as they are, without scaling.
@@ -27,19 +30,24 @@ def make_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
         raise ValueError("the model has no parameter to train: all are frozen")
     decay_of_norms = solver.WEIGHT_DECAY_NORM
     of_norms = _norm_parameters(model) if decay_of_norms >= 0 else set()
-    norm_weights = [value for name, value in trained if name in of_norms and "bias" not in name]
-    weights = [value for name, value in trained if name not in of_norms and "bias" not in name]
-    biases = [value for name, value in trained if "bias" in name]
+    settings = {
+        "weight": (solver.BASE_LR, solver.WEIGHT_DECAY),
+        "norm": (solver.BASE_LR, decay_of_norms),
+        "bias": (solver.BASE_LR * solver.BIAS_LR_FACTOR, solver.WEIGHT_DECAY_BIAS),
+    }
+    factors = (1.0, solver.BODY_LR_FACTOR)
+    # The first group's rate is the one that is logged: the body comes last.
+    alike: dict[tuple[str, float], list[nn.Parameter]] = {
+        (kind, factor): [] for factor in factors for kind in settings
+    }
+    for name, value in trained:
+        kind = "bias" if "bias" in name else "norm" if name in of_norms else "weight"
+        alike[kind, factors[name.startswith(_BODY)]].append(value)
     groups = [
-        {"params": weights, "lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
-        {"params": norm_weights, "lr": solver.BASE_LR, "weight_decay": decay_of_norms},
-        {
-            "params": biases,
-            "lr": solver.BASE_LR * solver.BIAS_LR_FACTOR,
-            "weight_decay": solver.WEIGHT_DECAY_BIAS,
-        },
+        {"params": values, "lr": settings[kind][0] * factor, "weight_decay": settings[kind][1]}
+        for (kind, factor), values in alike.items()
+        if values
     ]
-    groups = [group for group in groups if group["params"]]
     fused = all(value.device.type in ("cpu", "cuda") for _, value in trained)
     if solver.OPTIMIZER == "SGD":
         return torch.optim.SGD(groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, fused=fused)

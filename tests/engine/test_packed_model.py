@@ -56,7 +56,7 @@ def test_a_detector_on_the_cpu_is_packed_and_finds_the_same_objects(test_data, m
     image = read_image(sorted((test_data / "coco_mini" / "val2017").iterdir())[0])
     fast = build_detector(cfg, weights)
     assert any(isinstance(layer, PackedConv2d) for layer in fast.model.modules())
-    monkeypatch.setattr("maskrcnn_lib.engine.inference.pack_layers", lambda model, dtype: model)
+    monkeypatch.setattr("maskrcnn_lib.engine.fast_model.pack_layers", lambda model, dtype: model)
     mine, reference = fast([image])[0], build_detector(cfg, weights)([image])[0]
     assert len(mine) == len(reference) > 3
     assert torch.equal(mine.get_field("labels"), reference.get_field("labels"))

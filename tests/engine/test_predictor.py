@@ -143,10 +143,9 @@ def test_conventions_of_another_toolbox_are_warned_of(weights, caplog):
 
 
 def test_a_key_that_is_not_followed_is_warned_of(weights, caplog):
-    COCODemo(
-        get_cfg("d2go/mask_rcnn_fbnetv3a_C4", ["TEST.BBOX_AUG.ENABLED", True]), weights=weights
-    )
-    assert "TEST.BBOX_AUG.ENABLED is set" in caplog.text
+    key = "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS"
+    COCODemo(get_cfg("d2go/mask_rcnn_fbnetv3a_C4", [key, True]), weights=weights)
+    assert f"{key} is set" in caplog.text
 
 
 def test_weights_of_another_model_are_refused():

@@ -50,6 +50,22 @@ def test_weights_of_norms_can_be_left_alone():
     }
 
 
+def test_the_body_can_learn_slower():
+    keys = ["SOLVER.BASE_LR", 0.12, "SOLVER.BODY_LR_FACTOR", 0.25, "SOLVER.BIAS_LR_FACTOR", 2.0]
+    backbone = nn.ModuleDict({"body": nn.Conv2d(3, 4, 1), "fpn": nn.Conv2d(4, 4, 1)})
+    optimizer = make_optimizer(get_cfg(None, keys), nn.ModuleDict({"backbone": backbone}))
+    rates = {
+        id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]
+    }
+    assert rates == {
+        id(backbone["fpn"].weight): 0.12,
+        id(backbone["fpn"].bias): 0.24,
+        id(backbone["body"].weight): 0.03,
+        id(backbone["body"].bias): 0.06,
+    }
+    assert optimizer.param_groups[0]["lr"] == 0.12  # which is what the log tells
+
+
 def test_one_step_equals_the_formula_of_momentum_and_decay():
     cfg = get_cfg(None, ["SOLVER.BASE_LR", 0.1, "SOLVER.WEIGHT_DECAY", 0.01])
     layer = nn.Linear(3, 1, bias=False)
