@@ -9,6 +9,8 @@ import numpy as np
 _SHOWN_CLASSES = 60
 _PLOT_SIZE = (5.0, 3.4)  # inches
 _SCORES = ("AP", "AP50", "AP75")
+_PLOTS_BESIDE = 3
+_COLORS, _LINES = 10, ("-", "--", "-.", ":")  # matplotlib's colours; then other lines
 
 
 def draw_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> None:
@@ -39,6 +41,39 @@ def draw_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Non
         if len(members) > 1:
             plot.legend(fontsize=7)
         plot.grid(alpha=0.3)
+    figure.savefig(str(path))
+
+
+def draw_runs(
+    series: Mapping[str, Mapping[str, np.ndarray]], path: str | Path, *, title: str = ""
+) -> None:
+    """Draws numbers of several trainings over their iterations: a plot per key, a colour per run.
+
+    Args:
+        series: per key, per name of a run (N, 2) iterations and values; NaN leaves a gap.
+        path: picture file; its ending says the format.
+        title: over the whole picture.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    names = list(dict.fromkeys(name for of_key in series.values() for name in of_key))
+    columns = min(len(series), _PLOTS_BESIDE)
+    figure, plots = _figure(-(-len(series) // columns), columns)
+    for plot in plots[len(series) :]:
+        plot.set_axis_off()
+    for plot, (key, of_key) in zip(plots, series.items(), strict=False):
+        for name, points in of_key.items():
+            place = names.index(name)
+            style = _LINES[place // _COLORS % len(_LINES)]
+            marker = "o" if len(points) < 2 or "/" in key else ""
+            color = f"C{place % _COLORS}"
+            plot.plot(*points.T, style, color=color, marker=marker, markersize=3, label=name)
+        plot.set_title(key)
+        plot.set_xlabel("iteration")
+        plot.legend(fontsize=7)
+        plot.grid(alpha=0.3)
+    figure.suptitle(title or None)
     figure.savefig(str(path))
 
 
