@@ -9,11 +9,12 @@ import copy
 import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from maskrcnn_lib.evaluation.average_precision import (
+    Curves,
     mean_of_measured,
     precision_curves,
     summarize,
@@ -61,6 +62,30 @@ def evaluate_coco(
 ) -> Scores:
     """Scores detections against a COCO data set.
 
+    Args, Raises: see :func:`evaluate_with_curves`.
+    """
+    return evaluate_with_curves(
+        annotations, results, iou_type, backend=backend, sigmas=sigmas
+    ).scores
+
+
+class Evaluation(NamedTuple):
+    """Scores, and the curves that they are averages of."""
+
+    scores: Scores
+    curves: Curves
+
+
+def evaluate_with_curves(
+    annotations: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    iou_type: IouType,
+    *,
+    backend: str = "auto",
+    sigmas: Sequence[float] = (),
+) -> Evaluation:
+    """Scores detections against a COCO data set, and gives precision over recall.
+
     Args:
         annotations: the data set: a dict with ``images``, ``annotations`` and ``categories``.
         results: COCO results (``image_id``, ``category_id``, ``score`` and ``bbox``,
@@ -72,7 +97,9 @@ def evaluate_coco(
             default those of COCO's 17.
 
     Returns:
-        COCO's twelve numbers (ten for keypoints), and AP per class.
+        COCO's twelve numbers (ten for keypoints) and AP per class; the curves have areas all,
+        small, medium and large (keypoints: all, medium, large) and 1, 10 and 100 detections per
+        image and class (keypoints: 20).
 
     Raises:
         ValueError: the backend is unknown or not installed; a result refers to an image that the
@@ -82,18 +109,20 @@ def evaluate_coco(
     backend = _choose_backend(backend, iou_type)
     if backend == OWN_BACKEND:
         curves = precision_curves(annotations, results, iou_type)
-        stats, precision = summarize(curves), curves.precision
+        stats = summarize(curves)
     else:
-        stats, precision = _score_by_package(backend, annotations, results, iou_type, sigmas)
+        stats, curves = _score_by_package(backend, annotations, results, iou_type, sigmas)
+    precision = curves.precision
     names_of_metrics = KEYPOINT_METRICS if iou_type == "keypoints" else METRICS
     names = {c["id"]: c["name"] for c in annotations["categories"]}
     per_class = [mean_of_measured(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])]
-    return Scores(
+    scores = Scores(
         kind=iou_type,
         metrics=dict(zip(names_of_metrics, stats, strict=True)),
         per_class=dict(zip((names[i] for i in sorted(names)), per_class, strict=True)),
         backend=backend,
     )
+    return Evaluation(scores, curves)
 
 
 def _choose_backend(name: str, iou_type: IouType) -> str:
@@ -116,8 +145,8 @@ def _score_by_package(
     results: Sequence[Mapping[str, Any]],
     iou_type: IouType,
     sigmas: Sequence[float],
-) -> tuple[list[float], np.ndarray]:
-    """The numbers of the summary, and precision as in :class:`Curves`."""
+) -> tuple[list[float], Curves]:
+    """The numbers of the summary, and the curves."""
     image_ids = {image["id"] for image in annotations["images"]}
     check_results(results, iou_type, image_ids)
     # the packages write into what they are given
@@ -134,7 +163,8 @@ def _score_by_package(
         evaluator.summarize()
     count = len(KEYPOINT_METRICS if iou_type == "keypoints" else METRICS)
     stats = [float(value) for value in evaluator.stats[:count]]
-    return stats, np.asarray(evaluator.eval["precision"])
+    measured = evaluator.eval
+    return stats, Curves(np.asarray(measured["precision"]), np.asarray(measured["recall"]))
 
 
 def _pycocotools(truth: dict, detections: list, iou_type: IouType) -> Any:

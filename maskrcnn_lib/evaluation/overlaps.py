@@ -11,12 +11,15 @@ def overlaps(
     objects: Sequence[Mapping[str, Any]],
     kind: Literal["bbox", "segm"],
     size: tuple[int, int],
+    *,
+    crowd: bool = False,
 ) -> np.ndarray:
     """Intersection over union of results with objects, all of one image.
 
     Args:
         found, objects: with ``bbox`` (x, y, width, height) or ``segmentation``, by ``kind``.
         size: (height, width) of the image.
+        crowd: the objects are crowd regions: intersection over the result's own area instead.
 
     Returns:
         (len(found), len(objects)) float64.
@@ -25,11 +28,12 @@ def overlaps(
 
     if not found or not objects:
         return np.zeros((len(found), len(objects)))
+    flags = [int(crowd)] * len(objects)
     if kind == "bbox":
         boxes = (np.array([e["bbox"] for e in part], np.float64) for part in (found, objects))
-        return np.asarray(coder.iou(*boxes, [0] * len(objects)))
+        return np.asarray(coder.iou(*boxes, flags))
     codes = ([run_lengths(e["segmentation"], size) for e in part] for part in (found, objects))
-    return np.asarray(coder.iou(*codes, [0] * len(objects)))
+    return np.asarray(coder.iou(*codes, flags))
 
 
 def intersections(masks: Sequence[Any], regions: Sequence[Any]) -> np.ndarray:

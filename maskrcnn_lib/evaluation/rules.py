@@ -40,7 +40,7 @@ def score_results(
     content = coco_content(dataset)
     scores = {}
     for kind, found in results.items():
-        if not _has_truth(content, kind):
+        if not has_truth(content, kind):
             logger.warning(
                 "the model gives %s, but the annotations have none: they are not scored", kind
             )
@@ -53,7 +53,7 @@ def score_results(
     return scores
 
 
-def _has_truth(content: Mapping[str, Any], kind: str) -> bool:
+def has_truth(content: Mapping[str, Any], kind: str) -> bool:
     """Whether all objects have masks, or any has keypoints; an empty data set has everything."""
     if kind not in _TRUTH_KEYS or not content["annotations"]:
         return True

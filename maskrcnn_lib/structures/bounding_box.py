@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.structures.exchange import ExchangeMixin
 from maskrcnn_lib.structures.instances import (
     FLIP_LEFT_RIGHT,
     FLIP_TOP_BOTTOM,
-    FieldsMixin,
     Index,
     Size,
     check_flip,
@@ -28,13 +28,14 @@ __all__ = ["FLIP_LEFT_RIGHT", "FLIP_TOP_BOTTOM", "BoxList"]
 Mode: TypeAlias = Literal["xyxy", "xywh"]
 
 
-class BoxList(FieldsMixin):
+class BoxList(ExchangeMixin):
     """Boxes of one image and what is known about each of them.
 
     ``boxes[i]``, ``boxes[2:5]``, ``boxes[[0, 3]]``, ``boxes[mask]`` select boxes together with
     their fields and always return a BoxList; an int gives a BoxList of one. Every operation returns
     a new BoxList and leaves this one as it is; tensors that need no change are shared, not copied.
-    Geometric operations are passed on to fields that know them (masks, key points).
+    Geometric operations are passed on to fields that know them (masks, key points). ``to_dict``,
+    ``to_coco``, ``to_supervision`` and ``to_rows`` give all of it to other programs.
 
     Attributes:
         bbox: (N, 4) float32 in pixels, in the layout that ``mode`` names.

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.utils.transfer import send
 
 
 class ImageList:
@@ -46,12 +47,19 @@ class ImageList:
                 )
         self.tensors = tensors
         self.image_sizes = sizes
+        self._sizes: Tensor | None = None
         if proposals is not None and len(proposals) != len(sizes):
             raise ValueError(f"proposals of {len(proposals)} images for a batch of {len(sizes)}")
         self.proposals = None if proposals is None else list(proposals)
 
     def __len__(self) -> int:
         return len(self.image_sizes)
+
+    def size_tensor(self) -> Tensor:
+        """(N, 2) int64 heights and widths without padding, sent to the batch's device once."""
+        if self._sizes is None or self._sizes.device != self.tensors.device:
+            self._sizes = send(torch.tensor(self.image_sizes), self.tensors.device)
+        return self._sizes
 
     def __repr__(self) -> str:
         return f"ImageList(tensors={tuple(self.tensors.shape)}, image_sizes={self.image_sizes})"
@@ -79,7 +87,10 @@ def _round_up(size: int, divisor: int) -> int:
 
 
 def to_image_list(
-    tensors: ImageList | Tensor | Sequence[Tensor], size_divisible: int = 0
+    tensors: ImageList | Tensor | Sequence[Tensor],
+    size_divisible: int = 0,
+    *,
+    at_least: tuple[int, int] = (0, 0),
 ) -> ImageList:
     """Makes one batch of images; what they do not fill is zero.
 
@@ -89,6 +100,7 @@ def to_image_list(
     Args:
         tensors: an ImageList, a (N, C, H, W) batch, one (C, H, W) image, or a list of such images.
         size_divisible: height and width of the batch become multiples of this; 0 or 1: no rounding.
+        at_least: smallest height and width of the batch.
 
     Raises:
         ValueError: no image, an image that is not (C, H, W), or images that differ in channels,
@@ -96,21 +108,22 @@ def to_image_list(
         TypeError: something else than images.
     """
     if isinstance(tensors, ImageList):
-        padded = _pad_batch(tensors.tensors, tensors.image_sizes, size_divisible)
+        padded = _pad_batch(tensors.tensors, tensors.image_sizes, size_divisible, at_least)
         return tensors.with_tensors(padded.tensors)
     if isinstance(tensors, Tensor):
         if tensors.dim() not in (3, 4):
             raise ValueError(f"expected (C, H, W) or (N, C, H, W), got {tuple(tensors.shape)}")
         batch = tensors if tensors.dim() == 4 else tensors[None]
-        return _pad_batch(batch, [tuple(batch.shape[-2:])] * len(batch), size_divisible)
+        sizes = [tuple(batch.shape[-2:])] * len(batch)
+        return _pad_batch(batch, sizes, size_divisible, at_least)
     if not isinstance(tensors, list | tuple):
         raise TypeError(f"expected an ImageList, a tensor or tensors, got {type(tensors).__name__}")
     _check_images(tensors)
     sizes = [tuple(image.shape[-2:]) for image in tensors]
     if len(tensors) == 1:
-        return _pad_batch(tensors[0][None], sizes, size_divisible)
-    height = _round_up(max(size[0] for size in sizes), size_divisible)
-    width = _round_up(max(size[1] for size in sizes), size_divisible)
+        return _pad_batch(tensors[0][None], sizes, size_divisible, at_least)
+    height = _round_up(max(at_least[0], *(size[0] for size in sizes)), size_divisible)
+    width = _round_up(max(at_least[1], *(size[1] for size in sizes)), size_divisible)
     batch = torch.empty(
         (len(tensors), tensors[0].shape[0], height, width),
         dtype=tensors[0].dtype,
@@ -124,11 +137,16 @@ def to_image_list(
     return ImageList(batch, sizes)
 
 
-def _pad_batch(batch: Tensor, sizes: Sequence[tuple[int, int]], size_divisible: int) -> ImageList:
-    """An ImageList of ``batch``, padded to multiples of ``size_divisible``."""
+def _pad_batch(
+    batch: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    size_divisible: int,
+    at_least: tuple[int, int],
+) -> ImageList:
+    """An ImageList of ``batch``, padded as ``to_image_list`` says."""
     height, width = batch.shape[-2:]
-    below = _round_up(height, size_divisible) - height
-    right = _round_up(width, size_divisible) - width
+    below = _round_up(max(height, at_least[0]), size_divisible) - height
+    right = _round_up(max(width, at_least[1]), size_divisible) - width
     return ImageList(F.pad(batch, (0, right, 0, below)) if below or right else batch, sizes)
 
 
