@@ -3,13 +3,16 @@
 import argparse
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from maskrcnn_lib import __version__
+from maskrcnn_lib.tools.examples import EXAMPLES
 
 
 class Command(NamedTuple):
@@ -28,22 +31,55 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "predict": Command("maskrcnn_lib.tools.predict", "find objects in images and draw them"),
+    "video": Command("maskrcnn_lib.tools.video", "find objects in a video and draw them"),
     "test": Command("maskrcnn_lib.tools.test_net", "evaluate a model on a data set"),
+    "eval": Command("maskrcnn_lib.tools.eval_results", "score results that were written before"),
+    "show": Command(
+        "maskrcnn_lib.tools.show_results", "draw annotated objects beside what was found"
+    ),
+    "report": Command(
+        "maskrcnn_lib.tools.report", "an evaluation as one HTML page: tables, errors, images"
+    ),
     "train": Command("maskrcnn_lib.tools.train_net", "train a model"),
+    "plot": Command(
+        "maskrcnn_lib.tools.plot",
+        "curves of trainings in one picture, or how long their iterations took",
+        takes_keys=False,
+    ),
+    "flops": Command(
+        "maskrcnn_lib.tools.flops", "operations and parameters of a model, part by part"
+    ),
+    "benchmark": Command(
+        "maskrcnn_lib.tools.benchmark", "speed and memory of a model on this machine"
+    ),
     "proposals": Command(
         "maskrcnn_lib.tools.proposals", "write a model's proposals, for Fast R-CNN"
     ),
     "check-dataset": Command("maskrcnn_lib.tools.check_dataset", "look for faults in a data set"),
+    "browse": Command(
+        "maskrcnn_lib.tools.browse", "draw training images with their objects, as a model sees them"
+    ),
+    "anchors": Command(
+        "maskrcnn_lib.tools.anchors", "anchor sizes and aspect ratios that fit a data set"
+    ),
     "convert": Command(
         "maskrcnn_lib.tools.convert", "bring annotations into COCO's format", takes_keys=False
     ),
     "convert-weights": Command(
         "maskrcnn_lib.tools.convert_weights", "bring weights into the format of another toolbox"
     ),
+    "export": Command(
+        "maskrcnn_lib.tools.export", "write a detector as an ONNX or torch.export file"
+    ),
     "config": Command("maskrcnn_lib.tools.print_config", "print a config as it resolves"),
     "models": Command(
         "maskrcnn_lib.tools.models",
         "list the models, their published AP and weights",
+        takes_keys=False,
+    ),
+    "completion": Command(
+        "maskrcnn_lib.tools.completion",
+        "write what makes bash, zsh or fish complete these commands",
         takes_keys=False,
     ),
     "checks": Command(
@@ -69,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         the exit code: the sub-command's own, 1 for an error in what the user gave, 2 for wrong
-        usage.
+        usage, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -87,15 +123,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(name, arguments[1:])
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
-    command = COMMANDS[name]
-    module = import_module(command.module)
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Names the option that an unknown one resembles."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: .*?(--[\w-]+)", message)
+        near = get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        super().error(message + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """What reads a sub-command's line, without the config keys at its end."""
+    parser = _Parser(
         prog=f"maskrcnn {name}",
-        description=(module.__doc__ or "").replace("``", "`"),
-        epilog=_KEYS_FOLLOW if command.takes_keys else None,
+        epilog=_epilog(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_command_arguments(name, parser)
+    return parser
+
+
+def add_command_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    """Adds a sub-command's options and description to ``parser``."""
+    module = import_module(COMMANDS[name].module)
+    paragraphs = (module.__doc__ or "").replace("``", "`").split("\n\n")
+    parser.description = "\n\n".join(textwrap.fill(text, _columns()) for text in paragraphs)
     module.add_arguments(parser)
+
+
+def _epilog(name: str) -> str:
+    """Examples, one to a line so that they can be copied."""
+    examples = [f"  {example}" for example in EXAMPLES.get(name, ())]
+    text = "\n".join(["examples:", *examples]) if examples else ""
+    keys = textwrap.fill(_KEYS_FOLLOW, _columns()) if COMMANDS[name].takes_keys else ""
+    return "\n\n".join(part for part in (text, keys) if part)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns - 2  # argparse's own width
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    command, parser = COMMANDS[name], command_parser(name)
     flags = [
         flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings
     ]
@@ -103,7 +172,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if command.takes_keys:
         options, overrides = split_overrides(arguments, flags)
     try:
-        return module.run(parser.parse_args(options, argparse.Namespace(opts=overrides)))
+        args = parser.parse_args(options, argparse.Namespace(opts=overrides))
+        return import_module(command.module).run(args)
     except (ValueError, KeyError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_TRACEBACK", "0") not in ("", "0"):
             raise
@@ -111,7 +181,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         print(f"maskrcnn {name}: {type(error).__name__}: {text}", file=sys.stderr)
         print("(MASKRCNN_TRACEBACK=1 shows where this comes from)", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        what = f": {interruption}" if interruption.args else ""
+        print(f"maskrcnn {name}: interrupted{what}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -1,9 +1,12 @@
 """``--num-gpus N``: starts a command again as N processes, through torchrun."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
+
+_OF_THE_LAUNCH = ("num_gpus", "local_rank", "opts")
 
 
 def relaunch(module: str, arguments: Sequence[str], processes: int) -> NoReturn:
@@ -20,6 +23,22 @@ def relaunch(module: str, arguments: Sequence[str], processes: int) -> NoReturn:
     threads = max(1, (os.cpu_count() or 1) // processes)
     sys.stdout.flush()
     os.execve(sys.executable, command, {"OMP_NUM_THREADS": str(threads), **os.environ})
+
+
+def command_line(args: argparse.Namespace) -> list[str]:
+    """The arguments that give ``args`` again, without those that say how to launch.
+
+    Args:
+        args: of a command whose arguments are all options, but for the config keys and values.
+    """
+    line = []
+    for name, value in vars(args).items():
+        if name in _OF_THE_LAUNCH or value is None or value is False or value == []:
+            continue
+        line.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            line += map(str, value if isinstance(value, list | tuple) else [value])
+    return [*line, *map(str, args.opts)]
 
 
 def is_launched() -> bool:

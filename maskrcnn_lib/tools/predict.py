@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maskrcnn_lib.tools.interruption import uninterrupted
+from maskrcnn_lib.tools.model_options import (
+    add_model_arguments,
+    least_score,
+    published_model,
+)
+
 if TYPE_CHECKING:
     from maskrcnn_lib.engine.predictor import COCODemo
     from maskrcnn_lib.structures.bounding_box import BoxList
     from maskrcnn_lib.structures.keypoint import Keypoints
 
-FORMATS = ("png", "jpg", "pdf", "json")
+PICTURES = ("png", "jpg", "pdf")
+FORMATS = (*PICTURES, "json", "coco-dataset")
 
 
 @dataclass
@@ -62,11 +70,13 @@ def predict(
         output: directory, made if needed. Pictures are named after the images; where several
             images have one name, after their directories, too.
             ``coco_results.json`` holds COCO results; ``coco_predictions.json`` holds the same as
-            a COCO data set with images and categories, for annotation tools; with keypoints its
-            categories have their names and connections.
+            a COCO data set with images and categories; with keypoints its categories have their
+            names and connections. ``coco_dataset.json`` is such a data set with outlines that
+            annotation tools let one edit, instead of run lengths.
         confidence: detections with a lower score are left out; by default 0.7, and 0.35 with the
             packaged model, whose scores are low.
-        formats: some of ``png``, ``jpg``, ``pdf`` (one page an image) and ``json``.
+        formats: some of ``png``, ``jpg``, ``pdf`` (one page an image), ``json`` (results and
+            predictions) and ``coco-dataset``.
         suffixes: which files of directories to take; by default all common image formats.
         show_mask_heatmaps: pictures show the mask probabilities instead of outlines.
         overrides: config keys and values, alternating.
@@ -76,20 +86,38 @@ def predict(
         FileNotFoundError: an input does not exist, or the weights cannot be had.
         ValueError: an unknown format, a confidence outside 0..1, or a picture that would take the
             place of an image.
+        KeyboardInterrupt: Ctrl-C; what was finished until then is kept, JSON files included.
     """
-    from tqdm import tqdm
-
-    from maskrcnn_lib.data.image_io import find_images, read_image
+    from maskrcnn_lib.data.image_io import find_images
     from maskrcnn_lib.engine.inference import choose_model
     from maskrcnn_lib.engine.predictor import COCODemo
 
-    least = _least_score(confidence, _published(model, config, weights, overrides))
+    least = least_score(confidence, published_model(model, config, weights, overrides))
     paths = list(dict.fromkeys(find_images(images, suffixes)))
     pictures = _picture_paths(paths, Path(output), formats)
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
     demo = COCODemo(cfg, least, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
-    writer = _Writer(demo, Path(output), pictures, with_json="json" in formats)
+    writer = _Writer(demo, Path(output), pictures, formats)
     summary = Summary()
+    try:
+        _detect(demo, paths, writer, summary, progress=progress)
+    except KeyboardInterrupt:
+        done = f"{len(summary.found)} of {len(paths)} images are done, see {output}"
+        raise KeyboardInterrupt(done) from None
+    finally:
+        with uninterrupted():
+            summary.written = writer.finish()
+    return summary
+
+
+def _detect(
+    demo: "COCODemo", paths: Sequence[Path], writer: "_Writer", summary: Summary, *, progress: bool
+) -> None:
+    """Goes through the images; Ctrl-C ends it between two of them."""
+    from tqdm import tqdm
+
+    from maskrcnn_lib.data.image_io import read_image
+
     for path in tqdm(paths, unit="image", disable=not progress):
         try:
             image = read_image(path)
@@ -97,52 +125,47 @@ def predict(
             summary.failed[path] = str(error)
             continue
         top = demo.select_top_predictions(demo.detector([image])[0])
-        writer.add(path, image, top)
         names = [demo.class_name(label) for label in top.get_field("labels").tolist()]
-        summary.found[path] = list(zip(names, top.get_field("scores").tolist(), strict=True))
-    summary.written = writer.finish()
-    return summary
-
-
-def _least_score(confidence: float | None, published: str | None) -> float:
-    """Score from which detections are shown: as asked for, else what is usual with the model."""
-    from maskrcnn_lib.engine.inference import usual_confidence
-
-    if confidence is None:
-        return usual_confidence(published)
-    if not 0 <= confidence <= 1:
-        raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
-    return confidence
+        scores = top.get_field("scores").tolist()
+        with uninterrupted():
+            writer.add(path, image, top)
+            summary.found[path] = list(zip(names, scores, strict=True))
 
 
 class _Writer:
     """Writes pictures as they come and the JSON files at the end."""
 
     def __init__(
-        self, demo: "COCODemo", output: Path, pictures: dict[Path, list[Path]], *, with_json: bool
+        self,
+        demo: "COCODemo",
+        output: Path,
+        pictures: dict[Path, list[Path]],
+        formats: Sequence[str],
     ) -> None:
         self._demo = demo
         self._output = output
         self._pictures = pictures
-        self._json = with_json
+        self._formats = formats
         self._file_names = _names_of(list(pictures), with_suffix=True)
         self._written: list[Path] = []
         self._results: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
-        self._skeleton: dict[str, Any] = {}
+        self._keypoints: Keypoints | None = None
         output.mkdir(parents=True, exist_ok=True)
 
     def add(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
         if self._pictures[path]:
             self._write_pictures(path, image, predictions)
-        if self._json:
+        if set(self._formats) - set(PICTURES):
             self._collect(path, predictions)
 
     def finish(self) -> list[Path]:
         """Writes the JSON files; returns all files written."""
-        if self._json:
+        if "json" in self._formats:
             self._dump("coco_results.json", self._results)
-            self._dump("coco_predictions.json", self._as_dataset())
+            self._dump("coco_predictions.json", self._as_dataset(polygons=False))
+        if "coco-dataset" in self._formats:
+            self._dump("coco_dataset.json", self._as_dataset(polygons=True))
         return self._written
 
     def _write_pictures(self, path: Path, image: np.ndarray, predictions: "BoxList") -> None:
@@ -175,55 +198,26 @@ class _Writer:
             paste=self._demo.detector.paste_rule,
         )
         if predictions.has_field("keypoints"):
-            self._skeleton = _coco_skeleton(predictions.get_field("keypoints"))
+            self._keypoints = predictions.get_field("keypoints")
 
-    def _as_dataset(self) -> dict[str, Any]:
+    def _as_dataset(self, *, polygons: bool) -> dict[str, Any]:
         from maskrcnn_lib.checkpoint.class_names import UNUSED, published_category_ids
+        from maskrcnn_lib.evaluation.predicted_dataset import predicted_dataset
 
         names = self._demo.CATEGORIES
-        ids = published_category_ids(names)
-        annotations = [
-            {**result, **_what_results_lack(result), "id": number}
-            for number, result in enumerate(self._results, start=1)
-        ]
-        categories = [
-            {"id": category_id, "name": name, **self._skeleton}
-            for category_id, name in zip(ids[1:], names[1:], strict=True)
-            if name != UNUSED
-        ]
-        return {"images": self._images, "annotations": annotations, "categories": categories}
+        named = dict(zip(published_category_ids(names)[1:], names[1:], strict=True))
+        return predicted_dataset(
+            self._images,
+            self._results,
+            names={category: name for category, name in named.items() if name != UNUSED},
+            keypoints=self._keypoints,
+            polygons=polygons,
+        )
 
     def _dump(self, name: str, content: Any) -> None:
         target = self._output / name
         target.write_text(json.dumps(content))
         self._written.append(target)
-
-
-def _coco_skeleton(keypoints: "Keypoints") -> dict[str, Any]:
-    """What a COCO category says of its keypoints; COCO counts them from 1 in its lines."""
-    count = keypoints.keypoints.shape[1]
-    return {
-        "keypoints": list(keypoints.NAMES) or [f"point {i}" for i in range(1, count + 1)],
-        "skeleton": [[start + 1, end + 1] for start, end in keypoints.CONNECTIONS],
-    }
-
-
-def _what_results_lack(result: dict[str, Any]) -> dict[str, Any]:
-    """The entries that COCO's annotations have and its results do not."""
-    lacking = {"iscrowd": 0, "area": _area(result)}
-    if "keypoints" in result:
-        visibility = result["keypoints"][2::3]
-        lacking["num_keypoints"] = sum(value > 0 for value in visibility)
-    return lacking
-
-
-def _area(result: dict[str, Any]) -> float:
-    """Pixels of the mask, or of the box where there is no mask."""
-    if "segmentation" not in result:
-        return result["bbox"][2] * result["bbox"][3]
-    from pycocotools import mask
-
-    return float(mask.area(result["segmentation"]))
 
 
 def _picture_paths(
@@ -233,7 +227,7 @@ def _picture_paths(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"format {unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
-    suffixes = [name for name in formats if name != "json"]
+    suffixes = [name for name in formats if name in PICTURES]
     names = _names_of(paths, with_suffix=False)
     pictures = {
         path: [output / f"{names[path].replace('/', '_')}.{suffix}" for suffix in suffixes]
@@ -273,26 +267,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE|DIR|GLOB", help="files, directories, glob patterns"
     )
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
-    )
-    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
-    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    add_model_arguments(parser)
     parser.add_argument("--output", metavar="DIR", default="output", help="default: output")
-    parser.add_argument(
-        "--confidence",
-        type=float,
-        metavar="P",
-        help="least score; default: 0.7, with the packaged model 0.35",
-    )
     parser.add_argument(
         "--format",
         nargs="+",
         choices=FORMATS,
         default=["png", "json"],
         dest="formats",
-        help="what to write; default: png json",
+        help="what to write; coco-dataset: annotations to correct by hand; default: png json",
     )
     parser.add_argument(
         "--image-ext",
@@ -304,17 +287,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-mask-heatmaps", action="store_true", help="draw the masks' probabilities"
     )
-
-
-def _published(
-    model: str | None, config: Any, weights: Any, overrides: Sequence[Any]
-) -> str | None:
-    """Name of the published model that is taken with its own weights; None for other weights."""
-    from maskrcnn_lib.engine.inference import default_model
-
-    if config is not None or weights is not None or "MODEL.WEIGHT" in overrides:
-        return None
-    return model or default_model()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -336,7 +308,7 @@ def run(args: argparse.Namespace) -> int:
     for path, found in summary.found.items():
         listing = ", ".join(f"{name} {score:.2f}" for name, score in found) or "nothing"
         print(f"{path.name}: {listing}")
-    advice = advice_on(_published(args.model, args.config_file, args.weights, args.opts))
+    advice = advice_on(published_model(args.model, args.config_file, args.weights, args.opts))
     if advice:
         print(advice)
     if summary.written:

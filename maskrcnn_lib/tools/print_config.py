@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.config.reference import config_reference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name", nargs="?", help="config name or YAML file (default: the defaults alone)"
     )
     parser.add_argument(
+        "--reference", action="store_true", help="every key, its default and what it means"
+    )
+    parser.add_argument(
         "--diff", action="store_true", help="only the keys that differ from the defaults"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the config; returns the exit code."""
+    if args.reference:
+        print(config_reference(), end="")
+        return 0
     cfg = get_cfg(args.name, args.opts)
     if not args.diff:
         print(cfg.dump(), end="")

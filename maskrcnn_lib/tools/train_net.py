@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0."""
-    from maskrcnn_lib.tools.launch import is_launched, relaunch
+    from maskrcnn_lib.tools.launch import command_line, is_launched, relaunch
 
     pairs = {
         "--train": (args.train_json, args.train_images),
@@ -109,19 +109,6 @@ def run(args: argparse.Namespace) -> int:
         overrides=args.opts,
     )
     return 0
-
-
-def command_line(args: argparse.Namespace) -> list[str]:
-    """The arguments that give ``args`` again."""
-    options = ("config_file", "weights", "train_json", "train_images", "val_json", "val_images")
-    line = []
-    for name in options:
-        value = getattr(args, name)
-        line += [f"--{name.replace('_', '-')}", value] if value is not None else []
-    line += [
-        f"--{name.replace('_', '-')}" for name in ("resume", "skip_test") if getattr(args, name)
-    ]
-    return [*line, *map(str, args.opts)]
 
 
 def _check_processes(args: argparse.Namespace) -> None:

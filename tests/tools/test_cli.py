@@ -52,7 +52,7 @@ def test_unknown_sub_command_names_its_neighbour(capsys):
 
 def test_hopeless_sub_command_lists_all(capsys):
     assert cli.main(["zzz"]) == 2
-    assert "choose from predict, test" in capsys.readouterr().err
+    assert "choose from predict, video, test" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["-h"], 0)])
@@ -72,6 +72,20 @@ def test_help_of_each_sub_command_is_plain_text_and_says_whether_keys_may_follow
         text = capsys.readouterr().out
         assert f"`maskrcnn {name}`:" in text and "``" not in text
         assert ("KEY VALUE" in text) == command.takes_keys
+
+
+def test_unknown_option_names_its_neighbour(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predict", "photo.jpg", "--confidance", "0.5"])
+    assert "--confidance 0.5; did you mean --confidence?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_sub_command_ends_with_examples(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([name, "--help"])
+    _, _, end = capsys.readouterr().out.partition("\nexamples:\n")
+    assert end.startswith(f"  maskrcnn {name}")
 
 
 def test_words_in_capitals_are_words_where_no_keys_may_follow(capsys):

@@ -1,7 +1,15 @@
 """``maskrcnn predict`` on real photos, as a user runs it."""
 
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +87,28 @@ def test_predicted_keypoints_are_a_data_set_of_keypoints(weights, photos, tmp_pa
     assert labels.skeleton.connections == PersonKeypoints.CONNECTIONS
     points = labels.target(0).get_field("keypoints").keypoints
     assert points.shape[1:] == (17, 3) and (points[..., 2] > 0).all()
+
+
+def test_predictions_are_a_data_set_to_annotate(weights, photos, tmp_path, capsys):
+    """pycocotools and the check of data sets read it; its outlines are the exact masks."""
+    from pycocotools import mask as coder
+    from pycocotools.coco import COCO
+
+    output = tmp_path / "out"
+    formats = ["--format", "json", "coco-dataset"]
+    assert main(["predict", str(photos), "--model", MODEL, "--output", str(output), *formats]) == 0
+    path = output / "coco_dataset.json"
+    dataset, exact = COCO(str(path)), COCO(str(output / "coco_predictions.json"))
+    assert len(dataset.imgs) == 3 and len(dataset.cats) == 80 and len(dataset.anns) >= 3
+    for key, annotation in dataset.anns.items():
+        assert annotation["score"] > 0.7 and isinstance(annotation["segmentation"], list)
+        pair = [coder.encode(np.asfortranarray(d.annToMask(d.anns[key]))) for d in (dataset, exact)]
+        assert coder.iou(pair[:1], pair[1:], [0])[0, 0] > 0.95
+        assert annotation["area"] == coder.area(pair[1])
+    checked = ["check-dataset", "--json", str(path), "--images", str(photos)]
+    assert main([*checked, "--output", str(tmp_path / "check")]) == 0
+    assert "usable" in capsys.readouterr().out
+    assert not COCODataset(path, photos).report.findings
 
 
 def test_a_damaged_file_is_named_counted_and_skipped(weights, photos, tmp_path, capsys):
@@ -160,7 +190,10 @@ def test_a_picture_never_takes_the_place_of_an_image(photos, capsys):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"formats": ["gif"]}, "png, jpg, pdf, json"), ({"confidence": 70}, "within 0 and 1")],
+    [
+        ({"formats": ["gif"]}, "png, jpg, pdf, json, coco-dataset"),
+        ({"confidence": 70}, "within 0 and 1"),
+    ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -186,3 +219,63 @@ def test_an_output_directory_that_is_a_file_is_named(weights, tmp_path, capsys):
     command = ["predict", str(PHOTOS / "coffee.jpg"), "--model", MODEL]
     assert main([*command, "--output", str(tmp_path / "occupied")]) == 1
     assert "FileExistsError" in capsys.readouterr().err
+
+
+def test_endings_say_which_files_of_a_directory_are_taken_and_patterns_take_any(
+    weights, photos, tmp_path, capsys
+):
+    Image.open(photos / "coffee.jpg").save(photos / "mug.PNG")
+    options = ["--model", MODEL, "--output", str(tmp_path / "out"), "--format", "json"]
+    for ending in ("png", ".png"):
+        assert main(["predict", str(photos), *options, "--image-ext", ending]) == 0
+        assert re.findall(r"^(\S+):", capsys.readouterr().out, re.MULTILINE) == ["mug.PNG"]
+    assert main(["predict", str(photos / "c*.jpg"), *options]) == 0
+    names = re.findall(r"^(\S+):", capsys.readouterr().out, re.MULTILINE)
+    assert names == ["chelsea.jpg", "coffee.jpg"]
+
+
+def test_weights_come_from_an_address(test_data, photos, tmp_path, monkeypatch, capsys):
+    """As Detectron's --wts; the second run takes what the first has loaded."""
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MASKRCNN_WEIGHTS_DIR", raising=False)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(test_data / "weights"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/mask_rcnn_fbnetv3a_float.pth"
+        command = ["predict", str(photos / "chelsea.jpg"), "--config-file", MODEL]
+        command += ["--weights", url, "--output", str(tmp_path / "out")]
+        assert main(command) == 0
+        server.shutdown()
+    assert "chelsea.jpg: cat" in capsys.readouterr().out
+    assert main(command) == 0
+
+
+@pytest.mark.data
+def test_ctrl_c_leaves_what_was_finished(weights, photos, tmp_path):
+    for number in range(300):
+        (photos / f"{number:03}.jpg").symlink_to(photos / "chelsea.jpg")
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "maskrcnn_lib.tools.cli", "predict", str(photos)]
+    command += ["--model", MODEL, "--output", str(output), "INPUT.MIN_SIZE_TEST", "160"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while len(list(output.glob("*.png"))) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    pictures = sorted(output.glob("*.png"))
+    for picture in pictures:
+        Image.open(picture).load()
+    done = json.loads((output / "coco_predictions.json").read_text())
+    names = [Path(image["file_name"]).stem for image in done["images"]]
+    assert 3 <= len(names) < 300 and [picture.stem for picture in pictures] == names
+    assert f"{len(names)} of 303 images are done" in errors
+
+
+@pytest.mark.parametrize("option", [["--confidence", "70"], ["--format", "gif"], ["--nonsense"]])
+def test_wrong_usage_exits_with_2(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(PHOTOS), *option])
+    assert stop.value.code == 2 and option[-1] in capsys.readouterr().err

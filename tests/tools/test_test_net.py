@@ -1,6 +1,11 @@
 """``maskrcnn test`` gives the average precision that the models' authors' graphs give."""
 
 import json
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +18,9 @@ from maskrcnn_lib.data.datasets.build import build_test_datasets
 from maskrcnn_lib.engine.trainer import mean_ap
 from maskrcnn_lib.engine.training import make_evaluation
 from maskrcnn_lib.modeling.detector import build_detection_model
+from maskrcnn_lib.tools import test_net
 from maskrcnn_lib.tools.cli import main
+from maskrcnn_lib.tools.launch import command_line
 
 # Float models on the 206 images of the subset, in points; measured with another implementation
 # under COCO's exact protocol.
@@ -217,3 +224,109 @@ def test_training_evaluates_by_the_rules_of_the_data_set(folder, options, number
     scores = make_evaluation(cfg, tests, names, torch.device("cpu"))(model)
     assert {f"voc_2007_val/{number}" for number in numbers} <= set(scores)
     assert mean_ap(scores) >= 0
+
+
+# --- parts of a data set, several processes, pictures
+
+
+@pytest.fixture(scope="module")
+def whole(test_data, tmp_path_factory):
+    """Five photos as COCO data set, and the command that measured a model on them all."""
+    root, mini = tmp_path_factory.mktemp("whole"), test_data / "coco_mini"
+    content = json.loads((mini / "annotations" / "instances_val2017.json").read_text())
+    content["images"] = sorted(content["images"], key=lambda image: image["id"])[:5]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+    (root / "photos.json").write_text(json.dumps(content))
+    command = ["test", "--model", "maskrcnn_lib/mask_rcnn_mobilenetv2"]
+    command += ["--test-json", str(root / "photos.json"), "--test-images", str(mini / "val2017")]
+    shown = ["--show-dir", str(root / "shown"), "--show-score-thr", "0.2"]
+    out = ["--output", str(root / "out")]
+    assert main([*command, "--eval", "bbox", "segm", *shown, *out]) == 0
+    return command, root, content
+
+
+def _results(folder):
+    return {kind: json.loads((folder / f"{kind}.json").read_text()) for kind in ("bbox", "segm")}
+
+
+def test_pictures_show_what_was_annotated_beside_what_was_found(whole):
+    _, root, content = whole
+    names = {Path(image["file_name"]).stem for image in content["images"]}
+    assert {path.stem for path in (root / "shown").iterdir()} == names
+    for image in content["images"]:
+        picture = Image.open(root / "shown" / f"{Path(image['file_name']).stem}.jpg")
+        assert picture.size == (2 * image["width"] + 12, image["height"] + 8)
+
+
+def test_parts_give_the_scores_of_the_whole(whole, tmp_path, capsys):
+    command, root, _ = whole
+    for start, end in ((2, 5), (0, 2)):
+        part = ["--range", str(start), str(end), "--show-dir", str(tmp_path / "shown")]
+        assert main([*command, *part, "--output", str(tmp_path)]) == 0
+        if start:
+            assert main(["eval", str(tmp_path / "photos")]) == 1
+            assert "images 0 to 2 are in no part" in capsys.readouterr().err
+    assert len(list((tmp_path / "shown").iterdir())) == 5
+    parts = sorted((tmp_path / "photos").iterdir())
+    assert [(part / "coco_results.json").exists() for part in parts] == [False, False]
+    expected = json.loads((root / "out/photos/coco_results.json").read_text())
+    assert 0 < expected["bbox"]["AP50"] < 1
+    for number, sources in enumerate(([tmp_path / "photos"], parts[::-1])):
+        merged = tmp_path / f"merged{number}"
+        assert main(["eval", *map(str, sources), "--output", str(merged)]) == 0
+        assert json.loads((merged / "coco_results.json").read_text()) == expected
+        assert _results(merged) == _results(root / "out/photos")
+
+
+def test_only_kinds_that_are_asked_for_are_scored(whole, tmp_path):
+    command, root, _ = whole
+    assert main([*command, "--eval", "segm", "--output", str(tmp_path)]) == 0
+    scores = json.loads((tmp_path / "photos/coco_results.json").read_text())
+    both = json.loads((root / "out/photos/coco_results.json").read_text())
+    assert scores == {"segm": both["segm"]}
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(whole, tmp_path):
+    command, root, _ = whole
+    line = [sys.executable, "-m", "maskrcnn_lib.tools.cli", *command, "--num-gpus", "2"]
+    line += ["--output", str(tmp_path), "MODEL.DEVICE", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("LOCAL_RANK", None)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("photos: 5 images") == 1
+    assert _results(tmp_path / "photos") == _results(root / "out/photos")
+
+
+def test_launched_processes_get_the_whole_command(whole):
+    command, _, _ = whole
+    parser = ArgumentParser()
+    test_net.add_arguments(parser)
+    line = [*command[1:], "--eval", "bbox", "--range", "1", "3", "--show-dir", "d"]
+    args = parser.parse_args([*line, "--num-gpus", "2"], Namespace(opts=["DTYPE", "bfloat16"]))
+    again = command_line(args)
+    assert again[-2:] == ["DTYPE", "bfloat16"] and "--num-gpus" not in again
+    assert parser.parse_args(again[:-2]) == parser.parse_args(line)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--range", "0", "6"], "the data set has the images 0 to 5"),
+        (["--range", "3", "3"], "the data set has the images 0 to 5"),
+        (["--eval", "keypoints"], "this model gives no keypoints"),
+        (["--num-gpus", "2", "MODEL.DEVICE", "cuda"], "--num-gpus 2, but this machine has 0"),
+        (
+            ["--range", "0", "2", "MODEL.RPN_ONLY", "True", "MODEL.MASK_ON", "False"],
+            "only proposes",
+        ),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(options, message, whole, monkeypatch, capsys):
+    command, _, _ = whole
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([*command, *options]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""Which model a command runs, and from which score on it shows detections."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--model``, ``--config-file``, ``--weights`` and ``--confidence`` to ``parser``."""
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
+    )
+    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
+    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    parser.add_argument(
+        "--confidence",
+        "--threshold",
+        type=_probability,
+        metavar="P",
+        help="least score; default: 0.7, with the packaged model 0.35",
+    )
+
+
+def published_model(
+    model: str | None,
+    config: str | Path | None,
+    weights: str | Path | None,
+    overrides: Sequence[Any],
+) -> str | None:
+    """Name of the published model that is taken with its own weights; None for other weights."""
+    from maskrcnn_lib.engine.inference import default_model
+
+    if config is not None or weights is not None or "MODEL.WEIGHT" in overrides:
+        return None
+    return model or default_model()
+
+
+def least_score(confidence: float | None, published: str | None) -> float:
+    """Score from which detections are shown: as asked for, else what is usual with the model.
+
+    Raises:
+        ValueError: a confidence outside 0..1.
+    """
+    from maskrcnn_lib.engine.inference import usual_confidence
+
+    if confidence is None:
+        return usual_confidence(published)
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
+    return confidence
+
+
+def _probability(text: str) -> float:
+    """For argparse: a number within 0 and 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} does not lie within 0 and 1")
+    return value
