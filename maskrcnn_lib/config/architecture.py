@@ -3,7 +3,7 @@
 from maskrcnn_lib.config.node import CfgNode
 
 # One-stage detectors, and the section of MODEL that holds their keys.
-_ONE_STAGE = {"RetinaNet": "RETINANET"}
+_ONE_STAGE = {"RetinaNet": "RETINANET", "YOLOF": "YOLOF"}
 
 
 def architecture(cfg: CfgNode) -> str:
@@ -34,3 +34,15 @@ def class_section(cfg: CfgNode) -> str:
 def num_classes(cfg: CfgNode) -> int:
     """The model's classes with the background."""
     return cfg.MODEL[class_section(cfg)].NUM_CLASSES
+
+
+def library_body(cfg: CfgNode) -> tuple[str, str, str]:
+    """Of a body of another library its name there and what is built on it.
+
+    Returns:
+        ``("timm", "resnet18", "FPN")`` for ``MODEL.BACKBONE.CONV_BODY: timm/resnet18-FPN``; empty
+        library and kind for names without slash.
+    """
+    library, slash, rest = cfg.MODEL.BACKBONE.CONV_BODY.partition("/")
+    name, _, kind = rest.partition("-")
+    return (library, name, kind) if slash else ("", library, "")

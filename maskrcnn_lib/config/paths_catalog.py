@@ -88,7 +88,7 @@ class ModelCatalog:
     @staticmethod
     def for_config(config: str) -> list[ModelEntry]:
         """Entries whose model the named config builds."""
-        return [entry for entry in MODEL_ENTRIES.values() if config in (entry.config, entry.name)]
+        return [entry for entry in MODEL_ENTRIES.values() if config == (entry.config or entry.name)]
 
 
 def load_dataset_catalog(path: str | Path = "") -> Any:

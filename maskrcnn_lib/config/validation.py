@@ -3,8 +3,14 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from maskrcnn_lib.config.architecture import is_cascade, is_one_stage
+from maskrcnn_lib.config.architecture import (
+    is_cascade,
+    is_one_stage,
+    library_body,
+    only_proposes,
+)
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.mask_checks import check_masks
 from maskrcnn_lib.config.node import CfgNode
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -15,7 +21,18 @@ _DATA_NAMES = {
 }
 _MODEL_NAMES = {
     "MODEL.RETINANET.BBOX_REG_LOSS": ("smooth_l1", "giou"),
+    "MODEL.YOLOF.NORM": ("frozen", "batch", "sync", "group"),
     "TEST.SOFT_NMS.METHOD": ("hard", "linear", "gaussian"),
+    "TEST.BBOX_VOTE.SCORING_METHOD": (
+        "ID",
+        "TEMP_AVG",
+        "AVG",
+        "IOU_AVG",
+        "GENERALIZED_AVG",
+        "QUASI_SUM",
+    ),
+    "TEST.MASK_AUG.HEUR": ("SOFT_AVG", "SOFT_MAX", "LOGIT_AVG"),
+    "TEST.KPS_AUG.HEUR": ("HM_AVG", "HM_MAX"),
 }
 _SOLVER_NAMES = {
     "WARMUP_METHOD": ("linear", "constant"),
@@ -30,12 +47,14 @@ _UNIT_INTERVAL = (
     "INPUT.VERTICAL_FLIP_PROB_TRAIN",
     "INPUT.CROP.PROB",
     "INPUT.CROP.MIN_SHARE",
+    "INPUT.SHIFT.PROB",
     "INPUT.COPY_PASTE.PROB",
     "DATALOADER.REPEAT_THRESHOLD",
     "MODEL.RPN.FG_IOU_THRESHOLD",
     "MODEL.RPN.BG_IOU_THRESHOLD",
     "MODEL.RPN.POSITIVE_FRACTION",
     "MODEL.RPN.NMS_THRESH",
+    "MODEL.RPN.SCORE_THRESH",
     "MODEL.ROI_HEADS.FG_IOU_THRESHOLD",
     "MODEL.ROI_HEADS.BG_IOU_THRESHOLD",
     "MODEL.ROI_HEADS.POSITIVE_FRACTION",
@@ -47,8 +66,15 @@ _UNIT_INTERVAL = (
     "MODEL.RETINANET.PRIOR_PROB",
     "MODEL.RETINANET.INFERENCE_TH",
     "MODEL.RETINANET.NMS_TH",
+    "MODEL.YOLOF.MIN_ANCHOR_IOU",
+    "MODEL.YOLOF.MAX_BACKGROUND_IOU",
+    "MODEL.YOLOF.PRIOR_PROB",
+    "MODEL.YOLOF.INFERENCE_TH",
+    "MODEL.YOLOF.NMS_TH",
     "SOLVER.WARMUP_FACTOR",
     "TEST.SOFT_NMS.MIN_SCORE",
+    "TEST.BBOX_VOTE.VOTE_TH",
+    "MODEL.POINT_HEAD.IMPORTANCE_SAMPLE_RATIO",
 )
 _AT_LEAST_ONE = (
     "INPUT.LSJ.SIZE",
@@ -58,6 +84,7 @@ _AT_LEAST_ONE = (
     "SOLVER.ACCUMULATE",
     "SOLVER.LOG_PERIOD",
     "TEST.IMS_PER_BATCH",
+    "MODEL.RPN.NUM_CONVS",
     "MODEL.RPN.PRE_NMS_TOP_N_TRAIN",
     "MODEL.RPN.PRE_NMS_TOP_N_TEST",
     "MODEL.RPN.POST_NMS_TOP_N_TRAIN",
@@ -65,16 +92,26 @@ _AT_LEAST_ONE = (
     "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN",
     "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
     "MODEL.RFCN.PS_GRID_SIZE",
+    "MODEL.POINT_HEAD.NUM_FC",
+    "MODEL.POINT_HEAD.FC_DIM",
+    "MODEL.POINT_HEAD.TRAIN_NUM_POINTS",
+    "MODEL.POINT_HEAD.OVERSAMPLE_RATIO",
+    "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS",
+    "MODEL.YOLOF.MATCHES",
 )
 _NOT_NEGATIVE = (
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
     "INPUT.MAX_SIZE_TRAIN",
     "INPUT.MAX_SIZE_TEST",
+    "INPUT.SHIFT.PIXELS",
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.SIZE_DIVISIBILITY",
     "MODEL.RPN.MIN_SIZE",
     "MODEL.RFCN.REDUCED_CHANNELS",
+    "MODEL.POINT_HEAD.SUBDIVISION_STEPS",
+    "MODEL.YOLOF.LARGEST_SHIFT",
+    "SOLVER.BODY_LR_FACTOR",
     "SOLVER.REFERENCE_BATCH",
     "SOLVER.MAX_EPOCH",
     "SOLVER.CLIP_GRADIENTS",
@@ -82,18 +119,27 @@ _NOT_NEGATIVE = (
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.TEST_PERIOD",
     "SOLVER.WARMUP_ITERS",
+    "TEST.BBOX_AUG.MAX_SIZE",
+    "TEST.MASK_AUG.MAX_SIZE",
+    "TEST.KPS_AUG.MAX_SIZE",
+    "TEST.KPS_AUG.AREA_TH",
 )
 # Keys that are accepted and not followed, with the value that asks for nothing.
 _NOT_FOLLOWED = {
     "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS": False,
-    "TEST.BBOX_AUG.ENABLED": False,
 }
-# The same of one-stage detectors, which have no RoI heads.
-_NOT_FOLLOWED_IN_ONE_STAGE = {
+# The same of models without RoI heads.
+_NOT_FOLLOWED_WITHOUT_HEADS = {
     "MODEL.MASK_ON": False,
     "MODEL.KEYPOINT_ON": False,
     "TEST.SOFT_NMS.ENABLED": False,
+    "TEST.BBOX_VOTE.ENABLED": False,
+    "TEST.MASK_AUG.ENABLED": False,
+    "TEST.KPS_AUG.ENABLED": False,
 }
+# The same of models that only propose.
+_NOT_FOLLOWED_BY_PROPOSERS = {"TEST.BBOX_AUG.ENABLED": False}
+_AUGMENTATIONS = ("BBOX_AUG", "MASK_AUG", "KPS_AUG")
 _HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
 
 
@@ -109,6 +155,7 @@ def validate(cfg: CfgNode) -> None:
         *(_check_cascade(cfg) if is_cascade(cfg) else ()),
         *_check_schedule(cfg),
         *_check_proposals(cfg),
+        *_check_augmentation(cfg),
     ]
     if problems:
         raise ValueError("config cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
@@ -117,7 +164,11 @@ def validate(cfg: CfgNode) -> None:
 def keys_not_followed(cfg: CfgNode) -> list[str]:
     """Keys that ask for something which this version does not do."""
     flat = cfg.flat()
-    keys = _NOT_FOLLOWED | (_NOT_FOLLOWED_IN_ONE_STAGE if is_one_stage(cfg) else {})
+    keys = dict(_NOT_FOLLOWED)
+    if is_one_stage(cfg) or only_proposes(cfg):
+        keys |= _NOT_FOLLOWED_WITHOUT_HEADS
+    if only_proposes(cfg):
+        keys |= _NOT_FOLLOWED_BY_PROPOSERS
     return [key for key, nothing in keys.items() if flat[key] != nothing]
 
 
@@ -162,7 +213,10 @@ def _check_ranges(cfg: CfgNode) -> Iterator[str]:
 
 def _check_input(cfg: CfgNode) -> Iterator[str]:
     mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
-    if len(mean) != 3 or len(std) != 3:
+    if not mean and not std:
+        if not library_body(cfg)[0]:
+            yield "INPUT.PIXEL_MEAN and PIXEL_STD are empty; only timm/ and torchvision/ bodies may"
+    elif len(mean) != 3 or len(std) != 3:
         yield (
             "INPUT.PIXEL_MEAN and INPUT.PIXEL_STD need one value for each of 3 channels, but have "
             f"{len(mean)} and {len(std)}"
@@ -217,7 +271,7 @@ def _check_anchors(cfg: CfgNode) -> Iterator[str]:
 
 
 def _check_heads(cfg: CfgNode) -> Iterator[str]:
-    for key in ("ROI_BOX_HEAD", "RETINANET"):
+    for key in ("ROI_BOX_HEAD", "RETINANET", "YOLOF"):
         if cfg.MODEL[key].NUM_CLASSES < 2:
             yield (
                 f"MODEL.{key}.NUM_CLASSES counts the background and must be at least 2, but is "
@@ -229,8 +283,7 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
                 f"MODEL.{key}.BBOX_REG_WEIGHTS needs the 4 values of dx, dy, dw, dh, but is "
                 f"{cfg.MODEL[key].BBOX_REG_WEIGHTS}"
             )
-    if cfg.MODEL.MASKIOU_ON and not cfg.MODEL.MASK_ON:
-        yield "MODEL.MASKIOU_ON rates masks, and needs MODEL.MASK_ON True"
+    yield from check_masks(cfg)
     for head in _used_heads(cfg):
         scales = cfg.MODEL[head].POOLER_SCALES
         levels = len(cfg.MODEL.RPN.ANCHOR_STRIDE)
@@ -245,8 +298,6 @@ def _check_heads(cfg: CfgNode) -> Iterator[str]:
 
 def _check_cascade(cfg: CfgNode) -> Iterator[str]:
     keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
-    if cfg.MODEL.MASKIOU_ON:
-        yield "MODEL.MASKIOU_ON rates the masks of one head, and does not go with a cascade"
     for key in ("BBOX_REG_WEIGHTS", "LOSS_WEIGHTS"):
         if len(keys[key]) != len(keys.IOUS):
             yield (
@@ -287,6 +338,26 @@ def _check_proposals(cfg: CfgNode) -> Iterator[str]:
                 f"DATASETS.PROPOSAL_FILES_{phase} needs one file for each of the {len(names)} data "
                 f"sets of DATASETS.{phase}, but has {len(files)}"
             )
+
+
+def _check_augmentation(cfg: CfgNode) -> Iterator[str]:
+    for section in _AUGMENTATIONS:
+        keys = cfg.TEST[section]
+        if any(scale < 1 for scale in keys.SCALES):
+            yield f"TEST.{section}.SCALES must be at least 1, but are {keys.SCALES}"
+        if any(ratio <= 0 for ratio in keys.ASPECT_RATIOS):
+            yield f"TEST.{section}.ASPECT_RATIOS must be positive, but are {keys.ASPECT_RATIOS}"
+    for name in ("SCORE_HEUR", "COORD_HEUR"):
+        if cfg.TEST.BBOX_AUG[name] != "UNION":
+            yield (
+                f'TEST.BBOX_AUG.{name} must be "UNION", but is {cfg.TEST.BBOX_AUG[name]!r}: boxes '
+                "of several images cannot be averaged one by one"
+            )
+    if not cfg.TEST.BBOX_VOTE.SCORING_METHOD_BETA > 0:
+        yield (
+            "TEST.BBOX_VOTE.SCORING_METHOD_BETA must be positive, but is "
+            f"{cfg.TEST.BBOX_VOTE.SCORING_METHOD_BETA}"
+        )
 
 
 def _used_heads(cfg: CfgNode) -> Iterator[str]:

@@ -104,7 +104,7 @@ def _loader(cfg: Any, dataset: TransformedDataset, batch_sampler: Any) -> DataLo
         batch_sampler=batch_sampler,
         # more workers than processors only wait for each other
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, usable_processors()),
-        collate_fn=BatchCollator(cfg.DATALOADER.SIZE_DIVISIBILITY),
+        collate_fn=BatchCollator(cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.DATALOADER.PAD_TO),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_sit_out_sigterm,
         # its own, so that loading draws nothing from the process's generator

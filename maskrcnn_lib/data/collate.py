@@ -1,5 +1,6 @@
 """From transformed samples to one batch."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,13 +57,28 @@ class BatchCollator:
 
     Args:
         size_divisible: height and width of the batch become multiples of this; 0: no rounding.
+        pad_to: heights and widths; a batch takes the smallest of them that holds its images, and
+            is as large as its images where none does.
+
+    Raises:
+        ValueError: ``pad_to`` holds something else than two positive numbers.
     """
 
-    def __init__(self, size_divisible: int = 0) -> None:
+    def __init__(self, size_divisible: int = 0, pad_to: Sequence[Sequence[int]] = ()) -> None:
         self.size_divisible = size_divisible
+        for size in pad_to:
+            if not isinstance(size, list | tuple) or len(size) != 2 or min(size) <= 0:
+                raise ValueError(
+                    f"DATALOADER.PAD_TO holds {size!r}, expected [height, width] pairs such as "
+                    "[[800, 1344], [1344, 800]]"
+                )
+        self.pad_to = sorted(((height, width) for height, width in pad_to), key=math.prod)
 
     def __call__(self, samples: Sequence[TransformedSample]) -> Batch:
-        images = to_image_list([sample.image for sample in samples], self.size_divisible)
+        pixels = [sample.image for sample in samples]
+        height, width = (max(image.shape[axis] for image in pixels) for axis in (1, 2))
+        holding = (size for size in self.pad_to if size[0] >= height and size[1] >= width)
+        images = to_image_list(pixels, self.size_divisible, at_least=next(holding, (0, 0)))
         given = [sample.target.proposals for sample in samples]
         if all(regions is not None for regions in given):
             images.proposals = given

@@ -191,12 +191,88 @@ def test_augmentation_of_tests_resolves_to_its_published_values():
     assert changes_of("test_time_aug/e2e_mask_rcnn_R_50_FPN_1x") == expected
 
 
+@pytest.mark.parametrize("kind", ["faster", "mask"])
+@pytest.mark.parametrize(("prefix", "modulated"), [("dconv", False), ("mdconv", True)])
+def test_deformable_convolution_resolves_to_its_published_values(kind, prefix, modulated):
+    deformable = {
+        "MODEL.RESNETS.STAGE_WITH_DCN": (False, True, True, True),
+        "MODEL.RESNETS.WITH_MODULATED_DCN": modulated,
+    }
+    expected = _with(benchmark_changes(kind, "R_50_FPN"), deformable)
+    assert changes_of(f"dcn/e2e_{kind}_rcnn_{prefix}_R_50_FPN_1x") == expected
+
+
+_FBNET = {
+    "MODEL.BACKBONE.CONV_BODY": "FBNet",
+    "MODEL.FBNET.WIDTH_DIVISOR": 8,
+    "MODEL.RPN.RPN_HEAD": "FBNet.rpn_head",
+    "MODEL.RPN.ANCHOR_SIZES": (16, 32, 64, 128, 256),
+    "MODEL.RPN.PRE_NMS_TOP_N_TRAIN": 6000,
+    "MODEL.RPN.POST_NMS_TOP_N_TEST": 100,
+    "MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR": "FBNet.roi_head",
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 6,
+    "MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR": "FBNet.roi_head_mask",
+    "MODEL.ROI_MASK_HEAD.PREDICTOR": "MaskRCNNConv1x1Predictor",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 6,
+    "MODEL.ROI_MASK_HEAD.RESOLUTION": 12,
+    "MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR": False,
+    "INPUT.MIN_SIZE_TRAIN": (320,),
+    "INPUT.MAX_SIZE_TRAIN": 640,
+    "INPUT.MIN_SIZE_TEST": 320,
+    "INPUT.MAX_SIZE_TEST": 640,
+    "INPUT.PIXEL_MEAN": [103.53, 116.28, 123.675],
+    "INPUT.PIXEL_STD": [57.375, 57.12, 58.395],
+    "SOLVER.WARMUP_FACTOR": 0.1,
+    **schedule(128, 0.06, (60000, 80000), 90000),
+    **COCO_2014,
+}
+_FBNET_600 = {
+    "MODEL.RPN.ANCHOR_SIZES": (32, 64, 128, 256, 512),
+    "MODEL.RPN.POST_NMS_TOP_N_TEST": 200,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 256,
+    "INPUT.MIN_SIZE_TRAIN": (600,),
+    "INPUT.MAX_SIZE_TRAIN": 1000,
+    "INPUT.MIN_SIZE_TEST": 600,
+    "INPUT.MAX_SIZE_TEST": 1000,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("faster_rcnn_fbnet", {}),
+        ("faster_rcnn_fbnet_600", {}),
+        (
+            "faster_rcnn_fbnet_chamv1a_600",
+            {
+                "MODEL.FBNET.ARCH": "cham_v1a",
+                "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 128,
+                **schedule(96, 0.045, (90000, 120000), 135000),
+            },
+        ),
+        ("mask_rcnn_fbnet", {"MODEL.FBNET.DET_HEAD_LAST_SCALE": 0}),
+        ("mask_rcnn_fbnet_600", {"MODEL.FBNET.DET_HEAD_LAST_SCALE": 0}),
+        (
+            "mask_rcnn_fbnet_xirb16d_dsmask",
+            {"MODEL.FBNET.ARCH": "xirb16d_dsmask", "MODEL.FBNET.DET_HEAD_LAST_SCALE": -1},
+        ),
+        (
+            "mask_rcnn_fbnet_xirb16d_dsmask_600",
+            {"MODEL.FBNET.ARCH": "xirb16d_dsmask", "MODEL.FBNET.DET_HEAD_LAST_SCALE": 0},
+        ),
+    ],
+)
+def test_fbnet_resolves_to_its_published_values(name, others):
+    size = _FBNET_600 if name.endswith("_600") else {}
+    masks = {"MODEL.MASK_ON": name.startswith("mask")}
+    assert changes_of(f"e2e_{name}") == _with(_FBNET, size, masks, others)
+
+
 def test_as_many_configs_are_there_as_maskrcnn_benchmark_has():
-    """66, of which FBNet's 7 and the 4 with deformable convolution need bodies of their own."""
-    counts = {"caffe2": 10, "cityscapes": 4, "gn_baselines": 8, "pascal_voc": 3}
+    counts = {"caffe2": 10, "cityscapes": 4, "dcn": 4, "gn_baselines": 8, "pascal_voc": 3}
     counts |= {"quick_schedules": 9, "retinanet": 6, "test_time_aug": 1}
     names = list_configs()
     folders = [name.rpartition("/")[0] for name in names]
     assert {folder: folders.count(folder) for folder in counts} == counts
-    at_the_top = [name for name in names if "/" not in name and "fbnet" not in name]
-    assert len(at_the_top) + sum(counts.values()) == 66 - 7 - 4
+    at_the_top = [name for name in names if "/" not in name]
+    assert len(at_the_top) + sum(counts.values()) == 66

@@ -150,6 +150,26 @@ def test_every_published_model_has_a_config():
     configs = {name for name in list_configs() if name.startswith("detectron/")}
     without_weights = {name for name in configs if "tutorial" in name}
     without_weights.add("detectron/mask_rcnn_R-50-FPN_1x_gn")
-    # 74 of December 2017, 7 with group norm, 4 tutorials
-    assert len(configs) == 74 + 7 + 4
+    without_weights |= {name for name in configs if "test_time_aug" in name}
+    # 74 of December 2017, 7 with group norm, 4 tutorials, 2 with augmentation of tests
+    assert len(configs) == 74 + 7 + 4 + 2
     assert configs == published | without_weights
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [("e2e_mask_rcnn_R-50-FPN_2x", "MASK"), ("keypoint_rcnn_R-50-FPN_1x", "KPS")],
+)
+def test_augmentation_of_tests_resolves_to_its_published_values(name, section):
+    """Eight sizes and their mirror images, and votes of 0.9."""
+    expected = changes_of(f"detectron/{name}")
+    expected |= {"TEST.BBOX_VOTE.ENABLED": True, "TEST.BBOX_VOTE.VOTE_TH": 0.9}
+    for augmented in ("BBOX", section):
+        expected |= {
+            f"TEST.{augmented}_AUG.ENABLED": True,
+            f"TEST.{augmented}_AUG.H_FLIP": True,
+            f"TEST.{augmented}_AUG.SCALES": (400, 500, 600, 700, 900, 1000, 1100, 1200),
+            f"TEST.{augmented}_AUG.MAX_SIZE": 2000,
+            f"TEST.{augmented}_AUG.SCALE_H_FLIP": True,
+        }
+    assert changes_of(f"detectron/test_time_aug/{name}") == expected

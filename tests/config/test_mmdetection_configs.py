@@ -70,7 +70,9 @@ def test_pixels_and_body_are_in_the_style_of_the_name(name):
     groups = {"x101-32x4d": (32, 4), "x101-64x4d": (64, 4)}
     expected = next((shape for part, shape in groups.items() if part in name), (1, 64))
     assert (body.NUM_GROUPS, body.WIDTH_PER_GROUP) == expected
-    assert cfg.MODEL.BACKBONE.CONV_BODY.startswith("R-50" if "_r50" in name else "R-101")
+    depth = 18 if "_r18" in name else 50 if "_r50" in name else 101
+    assert cfg.MODEL.BACKBONE.CONV_BODY.startswith(f"R-{depth}-")
+    assert body.RES2_OUT_CHANNELS == (64 if depth == 18 else 256)
     assert cfg.MODEL.DIALECT == "mmdet"
 
 
@@ -101,11 +103,36 @@ def test_dilated_c5_keeps_the_stride_of_c4():
     assert box.POOLER_SCALES == (1 / 16,)
 
 
+@pytest.mark.parametrize("kind", ["faster", "mask", "cascade-mask"])
+def test_deformable_stages_are_those_of_the_name(kind):
+    plain = get_cfg(f"mmdet/{kind}-rcnn_r50_fpn_1x_coco").flat()
+    kinds = {"dconv": False} if kind == "cascade-mask" else {"dconv": False, "mdconv": True}
+    for name, modulated in kinds.items():
+        keys = {
+            "MODEL.RESNETS.STAGE_WITH_DCN": (False, True, True, True),
+            "MODEL.RESNETS.WITH_MODULATED_DCN": modulated,
+        }
+        assert get_cfg(f"mmdet/{kind}-rcnn_r50-{name}-c3-c5_fpn_1x_coco").flat() == plain | keys
+
+
+def test_yolof_is_trained_on_64_images_and_its_body_slowly():
+    cfg = get_cfg("mmdet/yolof_r50-c5_8xb8-1x_coco")
+    solver, keys, yolof = cfg.SOLVER, cfg.MODEL, cfg.MODEL.YOLOF
+    assert (solver.BASE_LR, solver.IMS_PER_BATCH, solver.REFERENCE_BATCH) == (0.12, 64, 64)
+    assert solver.BODY_LR_FACTOR == pytest.approx(1 / 3)
+    assert (solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM) == (1e-4, 0)
+    assert (solver.WARMUP_ITERS, solver.WARMUP_FACTOR) == (1500, pytest.approx(1 / 1500, rel=1e-5))
+    assert (solver.MAX_EPOCH, solver.STEPS) == _LENGTHS["1x"]
+    assert (keys.DIALECT, keys.RESNETS.STRIDE_IN_1X1, cfg.INPUT.TO_BGR255) == ("mmdet", True, True)
+    assert (cfg.INPUT.SHIFT.PROB, cfg.INPUT.SHIFT.PIXELS) == (0.5, 32)
+    assert keys.RESNETS.BACKBONE_OUT_CHANNELS == 512
+    assert (yolof.NMS_TH, yolof.INFERENCE_TH, yolof.PRE_NMS_TOP_N) == (0.6, 0.05, 1000)
+
+
 def test_every_published_model_of_these_kinds_has_a_config():
     published = {
         name
         for name in ModelCatalog.names()
         if name.startswith(tuple(f"mmdet/{kind}" for kind in _KINDS))
     }
-    assert published - set(_NAMES) == {"mmdet/retinanet_r18_fpn_1x_coco"}  # no ResNet-18 here
-    assert set(_NAMES) <= published
+    assert set(_NAMES) == published

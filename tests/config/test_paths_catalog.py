@@ -202,7 +202,7 @@ def test_address_hash_and_figures_of_torchvision_weights_are_those_of_torchvisio
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet50", "resnet101", "resnet152", "resnext101_32x8d", "mobilenet_v2"]
+    "name", ["resnet18", "resnet50", "resnet101", "resnet152", "resnext101_32x8d", "mobilenet_v2"]
 )
 def test_address_of_torchvision_bodies_is_that_of_torchvision(name):
     from torchvision import models

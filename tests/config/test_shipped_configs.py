@@ -1,10 +1,13 @@
 """The configs that ship, against the published tables and the models that they describe."""
 
 import pytest
+import torch
 import yaml
 
+from maskrcnn_lib.checkpoint.library_weights import find_library_entry
 from maskrcnn_lib.config import config_path, get_cfg, list_configs
 from maskrcnn_lib.config.paths_catalog import DatasetCatalog, ModelCatalog
+from maskrcnn_lib.modeling.rpn.anchor_generator import build_anchor_generator
 
 from .published import (
     BENCHMARK,
@@ -20,8 +23,16 @@ from .published import (
 
 # Configs whose trained weights nobody published, by the beginning of their names.
 _WITHOUT_WEIGHTS = (
-    *("maskrcnn_lib/", "retinanet/", "gn_baselines/", "cityscapes/", "pascal_voc/"),
-    *("quick_schedules/", "test_time_aug/", "e2e_keypoint", "rpn_", "detectron/tutorial_"),
+    *(
+        "other_bodies/",
+        "maskrcnn_lib/",
+        "retinanet/",
+        "gn_baselines/",
+        "cityscapes/",
+        "pascal_voc/",
+    ),
+    *("dcn/", "quick_schedules/", "test_time_aug/", "e2e_keypoint", "rpn_", "detectron/tutorial_"),
+    "detectron/test_time_aug/",
     "e2e_mask_rcnn_R_50_FPN_1x_periodically_testing",
     "detectron/mask_rcnn_R-50-FPN_1x_gn",
 )
@@ -66,12 +77,24 @@ def test_keypoint_configs_resolve_to_their_published_values():
     assert changes_of("caffe2/e2e_keypoint_rcnn_R_50_FPN_1x_caffe2") == expected
 
 
-@pytest.mark.parametrize("kind", ["fasterrcnn", "maskrcnn", "keypointrcnn"])
-def test_torchvision_config_says_what_torchvision_builds(kind):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fasterrcnn_resnet50_fpn",
+        "maskrcnn_resnet50_fpn",
+        "keypointrcnn_resnet50_fpn",
+        "fasterrcnn_resnet50_fpn_v2",
+        "maskrcnn_resnet50_fpn_v2",
+        "fasterrcnn_mobilenet_v3_large_fpn",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+    ],
+)
+def test_torchvision_config_says_what_torchvision_builds(name):
     from torchvision.models import detection
 
-    model = getattr(detection, f"{kind}_resnet50_fpn")(weights=None, weights_backbone=None)
-    config = get_cfg(f"torchvision/{kind}_resnet50_fpn")
+    with torch.device("meta"):
+        model = getattr(detection, name)(weights=None, weights_backbone=None)
+    config = get_cfg(f"torchvision/{name}")
     transform, rpn, heads = model.transform, model.rpn, model.roi_heads
     assert config.MODEL.DIALECT == "torchvision"
     # of several sizes torchvision takes the last one at inference
@@ -83,7 +106,8 @@ def test_torchvision_config_says_what_torchvision_builds(kind):
     assert config.INPUT.PIXEL_STD == transform.image_std
     assert not config.INPUT.TO_BGR255
     assert config.DATALOADER.SIZE_DIVISIBILITY == transform.size_divisible
-    assert tuple((size,) for size in config.MODEL.RPN.ANCHOR_SIZES) == rpn.anchor_generator.sizes
+    assert build_anchor_generator(config).sizes == rpn.anchor_generator.sizes
+    assert config.MODEL.RPN.SCORE_THRESH == rpn.score_thresh
     assert {config.MODEL.RPN.ASPECT_RATIOS} == set(rpn.anchor_generator.aspect_ratios)
     assert config.MODEL.RPN.NMS_THRESH == rpn.nms_thresh
     assert config.MODEL.RPN.MIN_SIZE == rpn.min_size
@@ -98,11 +122,13 @@ def test_torchvision_config_says_what_torchvision_builds(kind):
     assert config.MODEL.ROI_HEADS.DETECTIONS_PER_IMG == heads.detections_per_img
     assert config.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS == heads.box_coder.weights
     assert config.MODEL.ROI_BOX_HEAD.NUM_CLASSES == heads.box_predictor.cls_score.out_features
-    assert config.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM == heads.box_head.fc6.out_features
+    linear = [layer for layer in heads.box_head.modules() if isinstance(layer, torch.nn.Linear)]
+    assert config.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM == linear[0].out_features
     assert (config.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION,) * 2 == heads.box_roi_pool.output_size
     assert config.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO == heads.box_roi_pool.sampling_ratio
-    assert model.backbone.body.layer2[0].conv1.stride == (1, 1)
-    assert not config.MODEL.RESNETS.STRIDE_IN_1X1
+    if "resnet50" in name:
+        assert model.backbone.body.layer2[0].conv1.stride == (1, 1)
+        assert not config.MODEL.RESNETS.STRIDE_IN_1X1
     assert config.MODEL.RESNETS.BACKBONE_OUT_CHANNELS == model.backbone.out_channels
     assert config.MODEL.MASK_ON == heads.has_mask()
     if heads.has_mask():
@@ -294,10 +320,15 @@ def test_config_names_weights_and_data_that_the_catalogs_know(name):
     for dataset in (*config.DATASETS.TRAIN, *config.DATASETS.TEST):
         assert DatasetCatalog.get(dataset)["args"]
     if not config.MODEL.WEIGHT:
-        assert "scratch" in name
-        assert config.MODEL.BACKBONE.FREEZE_CONV_BODY_AT == 0
+        assert "scratch" in name or "fbnet" in name
+        keys = config.MODEL.BACKBONE
+        assert keys.FREEZE_CONV_BODY_AT == 0 or keys.CONV_BODY == "FBNet"  # which freezes nothing
         return
-    entry = ModelCatalog.entry(config.MODEL.WEIGHT.removeprefix("catalog://"))
+    if config.MODEL.WEIGHT.startswith("timm://"):
+        pytest.importorskip("timm")
+    entry = find_library_entry(config.MODEL.WEIGHT)
+    if entry is None:
+        entry = ModelCatalog.entry(config.MODEL.WEIGHT.removeprefix("catalog://"))
     if name.split("/")[0] not in _BEGIN_WITH_OTHERS:
         assert entry.config in ("", name)
         assert ModelCatalog.for_config(name) or name.startswith(_WITHOUT_WEIGHTS)

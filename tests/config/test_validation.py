@@ -69,7 +69,7 @@ def test_retinanet_leaves_the_anchors_of_the_rpn_as_they_are():
 
 def test_keys_that_are_not_followed_are_found():
     assert keys_not_followed(get_cfg()) == []
-    asked = ["TEST.BBOX_AUG.ENABLED", True, "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", True]
+    asked = ["MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", True]
     assert sorted(keys_not_followed(get_cfg(None, asked))) == sorted(asked[::2])
 
 
@@ -79,3 +79,43 @@ def test_a_one_stage_detector_does_not_follow_what_needs_roi_heads():
     retinanet = ["MODEL.RETINANET_ON", True, "MODEL.RPN_ONLY", True]
     assert keys_not_followed(get_cfg(None, retinanet)) == []
     assert keys_not_followed(get_cfg(None, [*retinanet, *asked])) == asked[::2]
+
+
+def test_a_model_that_only_proposes_follows_neither_heads_nor_augmentation():
+    asked = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True, "TEST.BBOX_AUG.ENABLED", True]
+    proposes = ["MODEL.RPN_ONLY", True]
+    assert keys_not_followed(get_cfg(None, proposes)) == []
+    assert keys_not_followed(get_cfg(None, [*proposes, *asked])) == asked[::2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("TEST.BBOX_AUG.SCORE_HEUR", "AVG"),
+        ("TEST.BBOX_AUG.SCALES", (400, 0)),
+        ("TEST.KPS_AUG.ASPECT_RATIOS", (1.0, 0.0)),
+        ("TEST.MASK_AUG.HEUR", "HM_AVG"),
+        ("TEST.KPS_AUG.HEUR", "SOFT_AVG"),
+        ("TEST.BBOX_VOTE.SCORING_METHOD", "MEAN"),
+        ("TEST.BBOX_VOTE.SCORING_METHOD_BETA", 0.0),
+    ],
+)
+def test_augmentation_that_cannot_be_meant_is_refused(key, value):
+    with pytest.raises(ValueError, match=key):
+        get_cfg(None, [key, value])
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("e2e_mask_rcnn_R_50_FPN_1x", 28),
+        ("e2e_mask_rcnn_R_50_C4_1x", 14),
+        ("mmdet/point-rend_r50-caffe_fpn_ms-1x_coco", 7),
+    ],
+)
+def test_side_of_masks_has_to_be_what_the_head_gives(name, side):
+    key = "MODEL.ROI_MASK_HEAD.RESOLUTION"
+    assert get_cfg(name).flat()[key] == side
+    with pytest.raises(ValueError, match=rf"{key} is 56, but .* {side} x {side}"):
+        get_cfg(name, [key, 56])
+    assert get_cfg(name, [key, 56, "MODEL.MASK_ON", False])

@@ -21,6 +21,7 @@ _DETECTION = {
 }
 _CLASSIFIERS = {
     "mobilenet_v2": "b0353104",
+    "resnet18": "f37072fd",
     "resnet50": "0676ba61",
     "resnet101": "63fe2227",
     "resnet152": "394f9c45",

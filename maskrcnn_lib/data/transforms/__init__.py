@@ -8,6 +8,7 @@ from maskrcnn_lib.data.transforms.image_transform import ImageTransform, build_t
 from maskrcnn_lib.data.transforms.joint_transform import JointTransform, build_transforms
 from maskrcnn_lib.data.transforms.keypoints import OffsetKeypoints
 from maskrcnn_lib.data.transforms.resize import resized_size
+from maskrcnn_lib.data.transforms.shift import RandomShift
 from maskrcnn_lib.data.transforms.sizing import LargeScaleJitter, RandomShortSide, Sizing
 from maskrcnn_lib.data.transforms.step import Step
 from maskrcnn_lib.data.transforms.torchvision_adapter import TorchvisionTransform
@@ -21,6 +22,7 @@ __all__ = [
     "OffsetKeypoints",
     "RandomCrop",
     "RandomFlip",
+    "RandomShift",
     "RandomShortSide",
     "Sizing",
     "Step",

@@ -16,15 +16,25 @@ def crop_sample(
 ) -> tuple[np.ndarray, BoxList]:
     """The part of an image inside a window, with the objects that are visible there.
 
-    The box of an object that the window cuts is tightened to the visible part of its mask. Objects
-    of which less than one pixel of width or height remains, or no part of the mask, are left out.
-
     Args:
         image: (H, W, 3).
         target: its objects, in mode xyxy.
         window: x1, y1, x2, y2 in whole pixels, inside the image.
     """
     x1, y1, x2, y2 = window
+    return np.ascontiguousarray(image[y1:y2, x1:x2]), crop_objects(target, window)
+
+
+def crop_objects(target: BoxList, window: tuple[int, int, int, int]) -> BoxList:
+    """The objects that are visible inside a window.
+
+    The box of an object that the window cuts is tightened to the visible part of its mask. Objects
+    of which less than one pixel of width or height remains, or no part of the mask, are left out.
+
+    Args:
+        target: objects in mode xyxy.
+        window: x1, y1, x2, y2 in whole pixels; it may reach beyond the image.
+    """
     limits = torch.tensor(window, dtype=torch.float32)
     is_cut = ((target.bbox[:, :2] < limits[:2]) | (target.bbox[:, 2:] > limits[2:])).any(dim=1)
     kept = ~is_cut | _is_object(target.copy_with_fields([]).crop(window).bbox)
@@ -33,7 +43,7 @@ def crop_sample(
         visible = visible_boxes(after.get_field("masks")[is_cut])
         after.bbox[is_cut] = intersect(after.bbox[is_cut], visible)
         after = after[~is_cut | _is_object(after.bbox)]
-    return np.ascontiguousarray(image[y1:y2, x1:x2]), after
+    return after
 
 
 def _is_object(boxes: Tensor) -> Tensor:

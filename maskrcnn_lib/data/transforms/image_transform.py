@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.data.transforms.resize import OutputSizeRule, resized_size
 
 
@@ -42,17 +43,25 @@ class ImageTransform:
         self.to_bgr255 = to_bgr255
         self.resize = resize
         self.output_size = output_size
+        self.mean, self.std = tuple(mean), tuple(std)
         self._mean = torch.tensor(mean, dtype=torch.float32)
         self._std = torch.tensor(std, dtype=torch.float32)
         self._has_std = bool((self._std != 1).any())
 
-    def size_of(self, height: int, width: int, *, min_size: int | None = None) -> tuple[int, int]:
-        """(height, width) that an image gets, with another short side where one is given."""
+    def size_of(
+        self,
+        height: int,
+        width: int,
+        *,
+        min_size: int | None = None,
+        max_size: int | None = None,
+    ) -> tuple[int, int]:
+        """(height, width) that an image gets, with other limits where they are given."""
         return resized_size(
             height,
             width,
             min_size=min_size or self.min_size,
-            max_size=self.max_size,
+            max_size=self.max_size if max_size is None else max_size,
             rule=self.output_size,
         )
 
@@ -138,11 +147,12 @@ def build_transform(cfg: Any, *, min_size: int | None = None) -> ImageTransform:
         min_size: short side instead of ``INPUT.MIN_SIZE_TEST``.
     """
     dialect = get_dialect(cfg.MODEL.DIALECT)
+    mean, std = pixel_statistics(cfg)
     return ImageTransform(
         min_size=min_size or cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
-        mean=cfg.INPUT.PIXEL_MEAN,
-        std=cfg.INPUT.PIXEL_STD,
+        mean=mean,
+        std=std,
         to_bgr255=cfg.INPUT.TO_BGR255,
         resize=dialect.resize,
         output_size=dialect.output_size,

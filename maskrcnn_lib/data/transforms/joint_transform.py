@@ -12,6 +12,7 @@ from maskrcnn_lib.data.transforms.crop import RandomCrop
 from maskrcnn_lib.data.transforms.flip import RandomFlip
 from maskrcnn_lib.data.transforms.image_transform import ImageTransform, build_transform
 from maskrcnn_lib.data.transforms.keypoints import OffsetKeypoints
+from maskrcnn_lib.data.transforms.shift import RandomShift
 from maskrcnn_lib.data.transforms.sizing import LargeScaleJitter, RandomShortSide, Sizing
 from maskrcnn_lib.data.transforms.step import Step
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -24,14 +25,21 @@ class JointTransform:
         steps: applied in order to the uint8 image.
         sizing: chooses the size.
         image_transform: resizes and normalises, as at inference.
+        shift: moves what comes out; None leaves it as it is.
     """
 
     def __init__(
-        self, steps: Sequence[Step], *, sizing: Sizing, image_transform: ImageTransform
+        self,
+        steps: Sequence[Step],
+        *,
+        sizing: Sizing,
+        image_transform: ImageTransform,
+        shift: RandomShift | None = None,
     ) -> None:
         self.steps = tuple(steps)
         self.sizing = sizing
         self.image_transform = image_transform
+        self.shift = shift
 
     def __call__(
         self, image: np.ndarray, target: BoxList, rng: np.random.Generator
@@ -50,7 +58,8 @@ class JointTransform:
             image, target = step(image, target, rng)
         image, target, (height, width) = self.sizing(image, target, rng)
         pixels = self.image_transform(image, size=(height, width))
-        return pixels, target.resize((width, height))
+        target = target.resize((width, height))
+        return (pixels, target) if self.shift is None else self.shift(pixels, target, rng)
 
 
 def build_transforms(
@@ -68,7 +77,10 @@ def build_transforms(
     if cfg.MODEL.KEYPOINT_ON and keypoint_offset:
         steps.insert(0, OffsetKeypoints(keypoint_offset))
     return JointTransform(
-        steps, sizing=_build_sizing(cfg, is_train=is_train), image_transform=build_transform(cfg)
+        steps,
+        sizing=_build_sizing(cfg, is_train=is_train),
+        image_transform=build_transform(cfg),
+        shift=_build_shift(cfg.INPUT) if is_train else None,
     )
 
 
@@ -89,6 +101,14 @@ def _build_steps(inputs: Any) -> list[Step]:
     if horizontal > 0 or vertical > 0:
         steps.append(RandomFlip(horizontal=horizontal, vertical=vertical))
     return steps
+
+
+def _build_shift(inputs: Any) -> RandomShift | None:
+    if inputs.SHIFT.PROB == 0:
+        return None
+    statistics = zip(inputs.PIXEL_MEAN, inputs.PIXEL_STD, strict=True)
+    black = [-mean / std for mean, std in statistics]
+    return RandomShift(probability=inputs.SHIFT.PROB, pixels=inputs.SHIFT.PIXELS, black=black)
 
 
 def _build_sizing(cfg: Any, *, is_train: bool) -> Sizing:
