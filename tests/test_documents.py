@@ -1,13 +1,11 @@
 """The documents of a checkout lead where they say."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/**/*.md")]
-DOCUMENTS += ROOT.glob("training/*.md")
+from .documents import DOCUMENTS, ROOT
+
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
 

@@ -24,6 +24,7 @@ OLD_PATHS = [
     "layers.smooth_l1_loss",
     "layers.Conv2d",
     "layers.ConvTranspose2d",
+    "layers.DFConv2d",
     "layers.interpolate",
     "modeling.detector.build_detection_model",
     "modeling.registry.BACKBONES",

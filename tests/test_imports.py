@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "data": GROUND,
     **{room: GROUND for room in BESIDE},
     "engine": GROUND | BESIDE | {"modeling", "data"},
-    "tools": GROUND | BESIDE | {"modeling", "data", "engine"},
+    "report": GROUND | BESIDE | {"data", "engine"},
+    "export": GROUND | BESIDE | {"modeling", "data", "engine"},
+    "tools": GROUND | BESIDE | {"modeling", "data", "engine", "export", "report"},
 }
 # maskrcnn-benchmark's paths: re-exports of things that live in a higher room now.
 OLD_PATHS = {"maskrcnn_lib.utils.checkpoint"}

@@ -140,7 +140,7 @@ def test_classic_develop_command_is_ours():
     assert "index-url" not in result.stdout  # an option of setuptools' own command
 
 
-def test_package_carries_modules_configs_and_weights(tmp_path):
+def test_package_carries_modules_configs_weights_and_templates(tmp_path):
     result = _run_setup("build_py", "--build-lib", str(tmp_path), MASKRCNN_NO_EXT="1")
     assert result.returncode == 0, result.stderr
     configs = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
@@ -148,6 +148,9 @@ def test_package_carries_modules_configs_and_weights(tmp_path):
     assert {path.relative_to(packed) for path in packed.rglob("*.yaml")} == configs
     weights = {path.name for path in (ROOT / "maskrcnn_lib" / "weights").iterdir()}
     assert weights == {path.name for path in (tmp_path / "maskrcnn_lib" / "weights").iterdir()}
+    templates = Path("maskrcnn_lib", "report", "templates")
+    pages = {path.name for path in (ROOT / templates).iterdir()}
+    assert pages == {path.name for path in (tmp_path / templates).iterdir()}
     modules = {path.relative_to(ROOT) for path in (ROOT / "maskrcnn_lib").rglob("*.py")}
     assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*.py")} == modules
 
