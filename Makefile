@@ -6,10 +6,12 @@
 # make asan        operator tests under the address sanitizer
 # make clean       remove the virtual environment and everything built
 #
-# Everything is installed into .venv, by PYTHON.
+# Everything is installed into .venv, by PYTHON. Another torch goes into another directory:
+#     make cuda-check VENV=.venv-oldest TORCH="torch==2.11.* torchvision==0.26.*"
 
 PYTHON ?= python3
 VENV ?= .venv
+TORCH ?= "torch>=2.11" torchvision
 IMAGES ?= demo/images
 OUTPUT ?= demo/output
 DEMO_ARGS ?=
@@ -38,7 +40,7 @@ install: $(INSTALLED)
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install "setuptools>=77" wheel ninja "torch>=2.11" torchvision
+	$(BIN)/python -m pip install "setuptools>=77" wheel ninja $(TORCH)
 
 $(INSTALLED): $(BIN)/python pyproject.toml setup.py $(CSRC)
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"

@@ -328,6 +328,7 @@ def main():
         package_dir={"maskrcnn_lib.configs": "configs"},
         package_data={
             "maskrcnn_lib": ["weights/*.safetensors"],
+            "maskrcnn_lib.report": ["templates/*"],
             "maskrcnn_lib.configs": ["**/*.yaml"],
         },
         ext_modules=make_extensions(cpu, cuda, cuda_home),

@@ -15,6 +15,14 @@ from maskrcnn_lib import __version__
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _REQUIRED = ("numpy", "pillow", "yacs", "pycocotools", "tqdm", "opencv-python")
+# Distributions that bring the same package as a required one.
+_EQUIVALENTS = {
+    "opencv-python": (
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    )
+}
 _OPTIONAL = (
     "matplotlib",
     "av",
@@ -41,7 +49,7 @@ def collect_env_info(libraries: Mapping[str, str] | None = None) -> str:
         "platform": platform.platform(),
         "torch": f"{torch.__version__} (CUDA {torch.version.cuda or 'none: CPU only'})",
         "torchvision": _torchvision(),
-        **{name: _version(name) or "missing, but required" for name in _REQUIRED},
+        **{name: _required(name) for name in _REQUIRED},
         "extras": _present(_OPTIONAL),
         **(libraries or {}),
         "C++ compiler": _tool_version(("c++", "g++", "clang++")),
@@ -71,6 +79,16 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _required(distribution: str) -> str:
+    """Version of a distribution, or version and name of another one that brings its package."""
+    version = _version(distribution)
+    if version is not None:
+        return version
+    others = ((name, _version(name)) for name in _EQUIVALENTS.get(distribution, ()))
+    found = [f"{version} ({name})" for name, version in others if version is not None]
+    return ", ".join(found) or "missing, but required"
 
 
 def _present(distributions: Iterable[str]) -> str:

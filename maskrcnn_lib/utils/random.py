@@ -44,11 +44,6 @@ def sample_seed(seed: int, epoch: int, index: int, *, repeat: int = 0) -> int:
     return hash_integers(seed, epoch, index, repeat) >> 1
 
 
-def sample_generator(seed: int, epoch: int, index: int, *, repeat: int = 0) -> np.random.Generator:
-    """A generator of its own for one sample; arguments as for :func:`sample_seed`."""
-    return generator_from(sample_seed(seed, epoch, index, repeat=repeat))
-
-
 def generator_from(seed: int) -> np.random.Generator:
     """A generator that starts at a seed of :func:`sample_seed`."""
     return np.random.Generator(np.random.PCG64(seed))
