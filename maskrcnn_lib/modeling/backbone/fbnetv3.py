@@ -7,11 +7,19 @@ each block; parameter names are D2Go's (``trunk3.fbnetv2_3_4.pwl.conv.weight``).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.backbone.inverted_residual import Block, ConvBlock, InvertedResidual
 from maskrcnn_lib.modeling.make_layers import NormFactory, freeze_batch_norms
+from maskrcnn_lib.modeling.norms import named_norm_factory
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+# Attribute of an Architecture, by the head's key below MODEL.
+_HEADS = {"RPN": "rpn", "ROI_BOX_HEAD": "box", "ROI_MASK_HEAD": "mask", "ROI_KEYPOINT_HEAD": "mask"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Architecture:
         body: rows of stages 0 to 3, stride 16 altogether.
         rpn: rows in front of the RPN's predictors.
         box: rows between the pooled RoI and the box predictor's average.
-        mask: rows between the pooled RoI and the mask predictor.
+        mask: rows between the pooled RoI and the mask or keypoint predictor.
     """
 
     stem_channels: int
@@ -145,34 +153,14 @@ class FBNetV3Body(nn.Module):
         return [x]
 
 
-def build_fbnetv3_rpn_feature(
-    in_channels: int, *, architecture: str = "FBNetV3-A-C4", norm: NormFactory | None = None
-) -> BlockStack:
-    """Blocks in front of the RPN's predictors: (N, C, H, W) -> (N, D, H, W).
+def build_fbnetv3_head(cfg: "CfgNode", in_channels: int, head: str) -> BlockStack:
+    """The head's blocks in the architecture that ``MODEL.BACKBONE.CONV_BODY`` names.
 
     Args:
-        in_channels: C.
-        architecture: key of ``ARCHITECTURES``.
-        norm: makes a trained norm behind each convolution; none by default.
+        cfg: the whole config.
+        in_channels: of the feature maps.
+        head: key of the head's config below ``MODEL``, such as ``RPN``.
     """
-    return BlockStack(in_channels, get_architecture(architecture).rpn, norm=norm)
-
-
-def build_fbnetv3_box_feature(
-    in_channels: int, *, architecture: str = "FBNetV3-A-C4", norm: NormFactory | None = None
-) -> BlockStack:
-    """Blocks in front of the box predictor's average: (R, C, P, P) -> (R, D, P/2, P/2).
-
-    Arguments as of ``build_fbnetv3_rpn_feature``.
-    """
-    return BlockStack(in_channels, get_architecture(architecture).box, norm=norm)
-
-
-def build_fbnetv3_mask_feature(
-    in_channels: int, *, architecture: str = "FBNetV3-A-C4", norm: NormFactory | None = None
-) -> BlockStack:
-    """Blocks in front of the mask predictor: (R, C, P, P) -> (R, D, 2P, 2P).
-
-    Arguments as of ``build_fbnetv3_rpn_feature``.
-    """
-    return BlockStack(in_channels, get_architecture(architecture).mask, norm=norm)
+    architecture = get_architecture(cfg.MODEL.BACKBONE.CONV_BODY)
+    rows = getattr(architecture, _HEADS[head])
+    return BlockStack(in_channels, rows, norm=named_norm_factory(cfg))

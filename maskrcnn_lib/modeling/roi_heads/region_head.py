@@ -39,7 +39,7 @@ class RegionHead(nn.Module):
 
     def look(self, features: Sequence[Tensor], detections: Detections) -> Tensor:
         """Returns the logits (N * D, ...) of the detections' slots; arguments as in ``forward``."""
-        x = self.feature_extractor(features, boxes_to_rois(detections.boxes))
+        x = self._extract(features, boxes_to_rois(detections.boxes))
         return self._logits(x, detections.labels.flatten())
 
     def complete(self, detections: Detections, logits: Tensor) -> Detections:
@@ -74,14 +74,24 @@ class RegionHead(nn.Module):
             extracted: (K, C, M, M), where the extractor's output for the regions is known already.
         """
         if extracted is None and pooled is not None:
-            extracted = self.feature_extractor.convolve(pooled)
-        x = self.feature_extractor(features, rows.rois) if extracted is None else extracted
-        return self._losses(self._logits(x, rows.labels), rows, targets)
+            extracted = self._convolve(pooled)
+        x = self._extract(features, rows.rois) if extracted is None else extracted
+        return self._losses(x, features, rows, targets)
+
+    def _extract(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """What the logits of the regions (K, 5) are made from: (K, C, M, M)."""
+        return self.feature_extractor(features, rois)
+
+    def _convolve(self, pooled: Tensor) -> Tensor:
+        """The same from what ``pool`` gave."""
+        return self.feature_extractor.convolve(pooled)
 
     def _logits(self, x: Tensor, labels: Tensor) -> Tensor:
         """Logits of K regions; x: (K, C, M, M), labels: (K,)."""
         raise NotImplementedError
 
-    def _losses(self, logits: Tensor, rows: Rows, targets: Targets) -> dict[str, LossSum]:
-        """See ``learn``."""
+    def _losses(
+        self, x: Tensor, features: Sequence[Tensor], rows: Rows, targets: Targets
+    ) -> dict[str, LossSum]:
+        """The losses of ``learn``; x: (K, C, M, M), what ``_extract`` gives of the regions."""
         raise NotImplementedError

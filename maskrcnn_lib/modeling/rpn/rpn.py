@@ -15,13 +15,12 @@ from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.layers.remembered import remembered
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.fbnet import build_fbnet_rpn_feature
-from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_rpn_feature
+from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_head
 from maskrcnn_lib.modeling.box_coder import BoxCoder
 from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.make_layers import init_normal, make_conv
 from maskrcnn_lib.modeling.matcher import Matcher
-from maskrcnn_lib.modeling.norms import named_norm_factory
 from maskrcnn_lib.modeling.outputs import Proposals
 from maskrcnn_lib.modeling.rpn.anchor_generator import (
     AnchorGenerator,
@@ -307,11 +306,7 @@ def build_stacked_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int
 @registry.RPN_HEADS.register("FBNetV3.rpn_head")
 def build_fbnetv3_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> BlocksRPNHead:
     """The head of D2Go's FBNetV3 models."""
-    rpn_feature = build_fbnetv3_rpn_feature(
-        in_channels,
-        architecture=cfg.MODEL.BACKBONE.CONV_BODY,
-        norm=named_norm_factory(cfg),
-    )
+    rpn_feature = build_fbnetv3_head(cfg, in_channels, "RPN")
     return BlocksRPNHead(rpn_feature, rpn_feature.out_channels, num_anchors)
 
 

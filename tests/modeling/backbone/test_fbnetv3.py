@@ -11,9 +11,6 @@ from maskrcnn_lib.modeling.backbone.fbnetv3 import (
     ARCHITECTURES,
     BlockStack,
     FBNetV3Body,
-    build_fbnetv3_box_feature,
-    build_fbnetv3_mask_feature,
-    build_fbnetv3_rpn_feature,
     get_architecture,
 )
 from maskrcnn_lib.modeling.backbone.inverted_residual import Block, InvertedResidual
@@ -31,19 +28,16 @@ PUBLISHED = {
 
 def published_parts(architecture, roi_head):
     """Our stacks by the prefix of their parameters in the published file."""
-    body = FBNetV3Body(ARCHITECTURES[architecture])
-    arguments = (body.out_channels,)
-    options = {"architecture": architecture}
+    rows = ARCHITECTURES[architecture]
+    body = FBNetV3Body(rows)
+    channels = body.out_channels
     parts = {
         "backbone.body.": body,
-        "proposal_generator.rpn_head.rpn_feature.0.": build_fbnetv3_rpn_feature(
-            *arguments, **options
-        ),
-        "roi_heads.box_head.roi_box_conv.0.": build_fbnetv3_box_feature(*arguments, **options),
+        "proposal_generator.rpn_head.rpn_feature.0.": BlockStack(channels, rows.rpn),
+        "roi_heads.box_head.roi_box_conv.0.": BlockStack(channels, rows.box),
     }
     if roi_head is not None:
-        stack = build_fbnetv3_mask_feature(*arguments, **options)
-        parts[f"roi_heads.{roi_head}.feature_extractor.0."] = stack
+        parts[f"roi_heads.{roi_head}.feature_extractor.0."] = BlockStack(channels, rows.mask)
     return parts
 
 
@@ -70,12 +64,14 @@ def test_every_layer_is_as_published(test_data, name):
 
 
 def test_shapes_of_body_and_heads():
-    body = FBNetV3Body(get_architecture("FBNetV3-A-C4"))
+    rows = get_architecture("FBNetV3-A-C4")
+    body = FBNetV3Body(rows)
+    rpn, box, mask = (BlockStack(112, part) for part in (rows.rpn, rows.box, rows.mask))
     assert [m.shape for m in body(torch.randn(1, 3, 70, 64))] == [(1, 112, 5, 4)]
-    assert build_fbnetv3_rpn_feature(112)(torch.randn(1, 112, 5, 4)).shape == (1, 112, 5, 4)
-    assert build_fbnetv3_box_feature(112)(torch.randn(2, 112, 6, 6)).shape == (2, 160, 3, 3)
-    assert build_fbnetv3_mask_feature(112)(torch.randn(2, 112, 14, 14)).shape == (2, 64, 28, 28)
-    assert build_fbnetv3_mask_feature(112)(torch.randn(0, 112, 14, 14)).shape == (0, 64, 28, 28)
+    assert rpn(torch.randn(1, 112, 5, 4)).shape == (1, 112, 5, 4)
+    assert box(torch.randn(2, 112, 6, 6)).shape == (2, 160, 3, 3)
+    assert mask(torch.randn(2, 112, 14, 14)).shape == (2, 64, 28, 28)
+    assert mask(torch.randn(0, 112, 14, 14)).shape == (0, 64, 28, 28)
 
 
 def test_only_the_expansion_has_a_relu_and_equal_shapes_are_added():
@@ -117,10 +113,11 @@ def test_unknown_architecture_names_the_known_ones():
 
 def test_signal_keeps_its_scale_from_scratch_without_norms():
     torch.manual_seed(0)
-    body = FBNetV3Body(get_architecture("FBNetV3-A-C4"))
+    rows = get_architecture("FBNetV3-A-C4")
+    body = FBNetV3Body(rows)
     with torch.no_grad():
         (out,) = body(torch.randn(2, 3, 96, 96))
-        parts = [build(112) for build in (build_fbnetv3_box_feature, build_fbnetv3_mask_feature)]
+        parts = [BlockStack(112, rows.box), BlockStack(112, rows.mask)]
         outs = [out, *(part(torch.randn(4, 112, 14, 14)) for part in parts)]
     # 18 blocks whose variance grew by 4 each would end beyond 1000
     assert all(0.2 < float(values.std()) < 10 for values in outs)

@@ -9,14 +9,41 @@ from yacs.config import CfgNode
 from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.modeling.backbone.backbone import build_resnet_head
 from maskrcnn_lib.modeling.backbone.fbnet import build_fbnet_head
-from maskrcnn_lib.modeling.backbone.fbnetv3 import BlockStack, build_fbnetv3_box_feature
+from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_head
 from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_normal, make_conv, make_fc
-from maskrcnn_lib.modeling.norms import group_norm_factory, named_norm_factory, part_norm_factory
+from maskrcnn_lib.modeling.norms import group_norm_factory, part_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 
 
-class ResNetROIFeatureExtractor(nn.Module):
+class PooledFeatureExtractor(nn.Module):
+    """Layers on each region, which a pooler cuts out of the feature maps before.
+
+    Args:
+        pooler: cuts the regions out.
+        out_channels: channels of what comes out.
+    """
+
+    def __init__(self, pooler: Pooler, out_channels: int) -> None:
+        super().__init__()
+        self.pooler = pooler
+        self.out_channels = out_channels
+
+    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Returns what ``convolve`` makes of the regions.
+
+        Args:
+            features: the backbone's maps (N, C, H, W), finest first.
+            rois: (K, 5) index of the image, then xyxy in pixels.
+        """
+        return self.convolve(self.pooler(features, rois))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The layers, on regions (K, C, P, P) that were cut out already."""
+        raise NotImplementedError
+
+
+class ResNetROIFeatureExtractor(PooledFeatureExtractor):
     """The last stage of a ResNet, run on each region (the C4 detectors).
 
     Args:
@@ -26,26 +53,14 @@ class ResNetROIFeatureExtractor(nn.Module):
     """
 
     def __init__(self, pooler: Pooler, head: nn.Module, *, out_channels: int) -> None:
-        super().__init__()
-        self.pooler = pooler
+        super().__init__(pooler, out_channels)
         self.head = head
-        self.out_channels = out_channels
-
-    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Returns (K, out_channels, P', P').
-
-        Args:
-            features: the backbone's maps (N, C, H, W), finest first.
-            rois: (K, 5) index of the image, then xyxy in pixels.
-        """
-        return self.convolve(self.pooler(features, rois))
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The same for features (K, C, P, P) that were cut out already."""
         return self.head(x)
 
 
-class FPN2MLPFeatureExtractor(nn.Module):
+class FPN2MLPFeatureExtractor(PooledFeatureExtractor):
     """Two linear layers on each region (the FPN detectors).
 
     Args:
@@ -63,20 +78,16 @@ class FPN2MLPFeatureExtractor(nn.Module):
         hidden_channels: int,
         norm: NormFactory | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(pooler, hidden_channels)
         height, width = pooler.output_size
-        self.pooler = pooler
         self.fc6 = make_fc(in_channels * height * width, hidden_channels, norm=norm)
         self.fc7 = make_fc(hidden_channels, hidden_channels, norm=norm)
-        self.out_channels = hidden_channels
 
-    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
-        x = self.pooler(features, rois).flatten(1)
-        return convolve(self.fc7, convolve(self.fc6, x, relu=True), relu=True)
+    def convolve(self, x: Tensor) -> Tensor:
+        return convolve(self.fc7, convolve(self.fc6, x.flatten(1), relu=True), relu=True)
 
 
-class FPNXconv1fcFeatureExtractor(nn.Module):
+class FPNXconv1fcFeatureExtractor(PooledFeatureExtractor):
     """3x3 convolutions and one linear layer on each region (Wu & He 2018, arXiv:1803.08494).
 
     Args:
@@ -98,8 +109,7 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
         dilation: int = 1,
         norm: NormFactory | None = None,
     ) -> None:
-        super().__init__()
-        self.pooler = pooler
+        super().__init__(pooler, hidden_channels)
         layers: list[nn.Module] = []
         for width in channels:
             conv = make_conv(
@@ -115,15 +125,12 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
         self.xconvs = nn.Sequential(*layers)
         height, width = pooler.output_size
         self.fc6 = make_fc(in_channels * height * width, hidden_channels)
-        self.out_channels = hidden_channels
 
-    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Returns (K, hidden_channels); arguments as in ResNetROIFeatureExtractor."""
-        x = self.xconvs(self.pooler(features, rois))
-        return convolve(self.fc6, x.flatten(1), relu=True)
+    def convolve(self, x: Tensor) -> Tensor:
+        return convolve(self.fc6, self.xconvs(x).flatten(1), relu=True)
 
 
-class BlocksROIFeatureExtractor(nn.Module):
+class BlocksROIFeatureExtractor(PooledFeatureExtractor):
     """A stack of blocks on each region (the heads of FBNet and FBNetV3).
 
     Args:
@@ -133,45 +140,25 @@ class BlocksROIFeatureExtractor(nn.Module):
     """
 
     def __init__(self, pooler: Pooler, blocks: nn.Module, *, out_channels: int) -> None:
-        super().__init__()
-        self.pooler = pooler
+        super().__init__(pooler, out_channels)
         self.blocks = blocks
-        self.out_channels = out_channels
-
-    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Returns (K, out_channels, P', P'); arguments as in ResNetROIFeatureExtractor."""
-        return self.convolve(self.pooler(features, rois))
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The same for features (K, C, P, P) that were cut out already."""
         return self.blocks(x)
 
 
-def build_fbnet_extractor(cfg: CfgNode, in_channels: int, head: str) -> BlocksROIFeatureExtractor:
-    """Blocks of the architecture that ``MODEL.FBNET`` describes behind a head's pooler.
-
-    Args:
-        in_channels: of the feature maps.
-        head: key of the head's config below ``MODEL``.
-    """
-    blocks = build_fbnet_head(cfg, in_channels, head)
-    pooler = build_pooler(cfg, head)
-    return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
-
-
-def build_fbnetv3_extractor(
-    cfg: CfgNode, in_channels: int, head: str, build_blocks: Callable[..., BlockStack]
+def build_blocks_extractor(
+    cfg: CfgNode, in_channels: int, *, head: str, build_head: Callable[..., nn.Module]
 ) -> BlocksROIFeatureExtractor:
-    """Blocks of the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY`` behind a head's pooler.
+    """Blocks of an architecture behind a head's pooler.
 
     Args:
+        cfg: the whole config.
         in_channels: of the feature maps.
         head: key of the head's config below ``MODEL``.
-        build_blocks: one of ``backbone.fbnetv3``'s functions.
+        build_head: ``build_fbnet_head`` or ``build_fbnetv3_head``.
     """
-    blocks = build_blocks(
-        in_channels, architecture=cfg.MODEL.BACKBONE.CONV_BODY, norm=named_norm_factory(cfg)
-    )
+    blocks = build_head(cfg, in_channels, head)
     pooler = build_pooler(cfg, head)
     return BlocksROIFeatureExtractor(pooler, blocks, out_channels=blocks.out_channels)
 
@@ -210,13 +197,11 @@ def build_fpn_xconv1fc_extractor(cfg: CfgNode, in_channels: int) -> FPNXconv1fcF
     )
 
 
-@registry.ROI_BOX_FEATURE_EXTRACTORS.register("FBNetV3.box_head")
-def build_fbnetv3_box_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
-    """The box blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    return build_fbnetv3_extractor(cfg, in_channels, "ROI_BOX_HEAD", build_fbnetv3_box_feature)
-
-
-@registry.ROI_BOX_FEATURE_EXTRACTORS.register("FBNet.roi_head")
-def build_fbnet_box_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
-    """The box blocks of the architecture that ``MODEL.FBNET`` describes."""
-    return build_fbnet_extractor(cfg, in_channels, "ROI_BOX_HEAD")
+registry.ROI_BOX_FEATURE_EXTRACTORS.register(
+    "FBNetV3.box_head",
+    partial(build_blocks_extractor, head="ROI_BOX_HEAD", build_head=build_fbnetv3_head),
+)
+registry.ROI_BOX_FEATURE_EXTRACTORS.register(
+    "FBNet.roi_head",
+    partial(build_blocks_extractor, head="ROI_BOX_HEAD", build_head=build_fbnet_head),
+)

@@ -1,5 +1,7 @@
 """The keypoint head: detections in, a place for each of their keypoints out (Mask R-CNN paper)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -55,8 +57,11 @@ class ROIKeypointHead(RegionHead):
         keypoints = locate_keypoints(logits, boxes, box_end_offset=self.box_end_offset)
         return detections._replace(keypoints=keypoints.unflatten(0, detections.labels.shape))
 
-    def _losses(self, logits: Tensor, rows: Rows, targets: Targets) -> dict[str, LossSum]:
+    def _losses(
+        self, x: Tensor, features: Sequence[Tensor], rows: Rows, targets: Targets
+    ) -> dict[str, LossSum]:
         """The cross entropy over the places of each keypoint."""
+        logits = self._logits(x, rows.labels)
         cells, valid = keypoint_targets(
             targets,
             rows,

@@ -1,5 +1,7 @@
 """The mask head: detections in, a probability map inside each box out (Mask R-CNN paper)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -46,8 +48,11 @@ class ROIMaskHead(RegionHead):
         masks = logits.float().sigmoid().unflatten(0, detections.labels.shape)
         return detections._replace(masks=masks)
 
-    def _losses(self, logits: Tensor, rows: Rows, targets: Targets) -> dict[str, LossSum]:
+    def _losses(
+        self, x: Tensor, features: Sequence[Tensor], rows: Rows, targets: Targets
+    ) -> dict[str, LossSum]:
         """The binary cross entropy in the channel of each region's class."""
+        logits = self._logits(x, rows.labels)
         goal = mask_targets(
             targets,
             rows,

@@ -91,28 +91,30 @@ class MaskScoringHead(ROIMaskHead):
 
     def forward(self, features: Sequence[Tensor], detections: Detections) -> Detections:
         """Returns the detections with masks and ``mask_scores``, the box's score times the IoU."""
-        labels = detections.labels.flatten()
-        pooled = self.feature_extractor.pooler(features, boxes_to_rois(detections.boxes))
-        logits, ious = self._look(pooled, labels)
+        x = self._extract(features, boxes_to_rois(detections.boxes))
+        logits, ious = self._rated(x, detections.labels.flatten())
         shape = detections.labels.shape
         return detections._replace(
             masks=logits.float().sigmoid().unflatten(0, shape),
             mask_scores=detections.scores * ious.float().view(shape),
         )
 
-    def learn(
-        self,
-        features: Sequence[Tensor],
-        rows: Rows,
-        targets: Targets,
-        *,
-        pooled: Tensor | None = None,
-        extracted: Tensor | None = None,
+    def _extract(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """The regions before any layer, because ``iou_head`` looks at those, too."""
+        return self.feature_extractor.pooler(features, rois)
+
+    def _convolve(self, pooled: Tensor) -> Tensor:
+        return pooled
+
+    def _logits(self, x: Tensor, labels: Tensor) -> Tensor:
+        return self.predictor(self.feature_extractor.convolve(x), labels)
+
+    def _losses(
+        self, x: Tensor, features: Sequence[Tensor], rows: Rows, targets: Targets
     ) -> dict[str, LossSum]:
-        """Returns ``loss_mask`` and ``loss_maskiou``, half the squared error of the IoU where the
-        mask meets its object; arguments as in ``RegionHead.learn``."""
-        pooled = self.pool(features, rows) if pooled is None else pooled
-        logits, ious = self._look(pooled, rows.labels)
+        """``loss_mask`` and ``loss_maskiou``, half the squared error of the IoU where the mask
+        meets its object."""
+        logits, ious = self._rated(x, rows.labels)
         settings = {"method": self.target, "box_end_offset": self.box_end_offset}
         goal = mask_targets(targets, rows, logits.shape[-1], **settings)
         of_objects = rows._replace(rois=_rois_of_objects(rows, targets))
@@ -127,9 +129,9 @@ class MaskScoringHead(ROIMaskHead):
             "loss_maskiou": LossSum(rating, counts.sum()),
         }
 
-    def _look(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _rated(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (K, M, M) and predicted IoU (K,) of the classes of pooled regions."""
-        logits = self.predictor(self.feature_extractor.convolve(x), labels)
+        logits = self._logits(x, labels)
         return logits, self.iou_head(x, logits, labels)
 
 

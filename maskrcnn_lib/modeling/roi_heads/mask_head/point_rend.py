@@ -171,24 +171,21 @@ class PointRendHead(RegionHead):
         times; arguments as of ``RegionHead.forward``."""
         rois = boxes_to_rois(detections.boxes)
         channels = (detections.labels.flatten() - 1).clamp(min=0)
-        logits = self._subdivide(features, self._covered(rois), channels)
+        logits = self._subdivide(features, rois, channels)
         masks = logits.sigmoid().unflatten(0, detections.labels.shape)
         return detections._replace(masks=masks)
 
-    def learn(
-        self,
-        features: Sequence[Tensor],
-        rows: Rows,
-        targets: Targets,
-        *,
-        pooled: Tensor | None = None,
-        extracted: Tensor | None = None,
+    def _extract(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        return self.feature_extractor(features, self._covered(rois))
+
+    def _losses(
+        self, x: Tensor, features: Sequence[Tensor], rows: Rows, targets: Targets
     ) -> dict[str, LossSum]:
-        """Returns ``loss_mask`` and ``loss_point``, the binary cross entropy of the coarse mask and
-        of the points; arguments as of ``RegionHead.learn``, of which the last two are not used."""
+        """``loss_mask`` and ``loss_point``, the binary cross entropy of the coarse mask and of the
+        points."""
         rois = self._covered(rows.rois)
         channels = (rows.labels - 1).clamp(min=0)
-        coarse = at_least_float32(self.predictor(self.feature_extractor(features, rois)))
+        coarse = at_least_float32(self.predictor(x))
         own = _of_class(coarse, channels)  # (K, side, side)
         settings = {"box_end_offset": self.box_end_offset}
         goal = mask_targets(targets, rows, own.shape[-1], method=self.target, **settings)
@@ -213,7 +210,8 @@ class PointRendHead(RegionHead):
 
     def _subdivide(self, features: Sequence[Tensor], rois: Tensor, channels: Tensor) -> Tensor:
         """(K, M, M) logits of the regions' classes."""
-        coarse = self.predictor(self.feature_extractor(features, rois)).float()
+        coarse = self.predictor(self._extract(features, rois)).float()
+        rois = self._covered(rois)
         logits = _of_class(coarse, channels)[:, None]
         for step in range(1, self.rule.subdivisions + 1):
             logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)

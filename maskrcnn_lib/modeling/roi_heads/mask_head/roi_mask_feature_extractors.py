@@ -1,20 +1,21 @@
 """From regions of the feature maps to what the mask predictor reads."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from maskrcnn_lib.modeling import registry
-from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_mask_feature
+from maskrcnn_lib.modeling.backbone.fbnet import build_fbnet_head
+from maskrcnn_lib.modeling.backbone.fbnetv3 import build_fbnetv3_head
 from maskrcnn_lib.modeling.fuse import convolve
 from maskrcnn_lib.modeling.make_layers import NormFactory, init_kaiming_normal, make_conv
 from maskrcnn_lib.modeling.norms import part_norm_factory
 from maskrcnn_lib.modeling.poolers import Pooler, build_pooler
 from maskrcnn_lib.modeling.roi_heads.box_head.roi_box_feature_extractors import (
-    BlocksROIFeatureExtractor,
-    build_fbnet_extractor,
-    build_fbnetv3_extractor,
+    PooledFeatureExtractor,
+    build_blocks_extractor,
     build_resnet_extractor,
 )
 
@@ -24,7 +25,7 @@ registry.ROI_MASK_FEATURE_EXTRACTORS.register(
 )
 
 
-class MaskRCNNFPNFeatureExtractor(nn.Module):
+class MaskRCNNFPNFeatureExtractor(PooledFeatureExtractor):
     """3x3 convolutions on each region, named ``mask_fcn1``, ``mask_fcn2``, ...; keypoint heads
     are made of the same.
 
@@ -47,8 +48,7 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
         norm: NormFactory | None = None,
         layer_name: str = "mask_fcn",
     ) -> None:
-        super().__init__()
-        self.pooler = pooler
+        super().__init__(pooler, [in_channels, *channels][-1])
         self.layer_names = [f"{layer_name}{index}" for index in range(1, len(channels) + 1)]
         for name, width in zip(self.layer_names, channels, strict=True):
             layer = make_conv(
@@ -56,19 +56,8 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
             )
             self.add_module(name, layer)
             in_channels = width
-        self.out_channels = in_channels
-
-    def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Returns (K, out_channels, P, P).
-
-        Args:
-            features: the backbone's maps (N, C, H, W), finest first.
-            rois: (K, 5) index of the image, then xyxy in pixels.
-        """
-        return self.convolve(self.pooler(features, rois))
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The same for features (K, in_channels, P, P) that were cut out already."""
         for name in self.layer_names:
             x = convolve(getattr(self, name), x, relu=True)
         return x
@@ -87,13 +76,11 @@ def build_mask_fpn_extractor(cfg: CfgNode, in_channels: int) -> MaskRCNNFPNFeatu
     )
 
 
-@registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNetV3.mask_head")
-def build_fbnetv3_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
-    """The mask blocks that belong to the FBNetV3 body of ``MODEL.BACKBONE.CONV_BODY``."""
-    return build_fbnetv3_extractor(cfg, in_channels, "ROI_MASK_HEAD", build_fbnetv3_mask_feature)
-
-
-@registry.ROI_MASK_FEATURE_EXTRACTORS.register("FBNet.roi_head_mask")
-def build_fbnet_mask_extractor(cfg: CfgNode, in_channels: int) -> BlocksROIFeatureExtractor:
-    """The mask blocks of the architecture that ``MODEL.FBNET`` describes."""
-    return build_fbnet_extractor(cfg, in_channels, "ROI_MASK_HEAD")
+registry.ROI_MASK_FEATURE_EXTRACTORS.register(
+    "FBNetV3.mask_head",
+    partial(build_blocks_extractor, head="ROI_MASK_HEAD", build_head=build_fbnetv3_head),
+)
+registry.ROI_MASK_FEATURE_EXTRACTORS.register(
+    "FBNet.roi_head_mask",
+    partial(build_blocks_extractor, head="ROI_MASK_HEAD", build_head=build_fbnet_head),
+)
