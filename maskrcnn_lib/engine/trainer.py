@@ -310,6 +310,8 @@ class Trainer:
 
     def _test(self, iteration: int) -> None:
         """Evaluates the model and keeps it if it is the best so far; all was saved before."""
+        if _on_any_rank(self._termination.requested):  # while a checkpoint was written
+            raise SystemExit(EXIT_CODE)
         average, model = self.checkpointer.average, self.step.model
         bare = average.model if average else bare_model(model)
         seconds = time.perf_counter()
@@ -333,8 +335,12 @@ class Trainer:
         if self.evaluate is None or not was_due:
             return
         known = any(record["iteration"] == self.start_iter for record in self.events.evaluations())
-        if not sum_over_ranks(torch.tensor(float(known))).item():
+        if not _on_any_rank(known):
             self._test(self.start_iter)
+
+
+def _on_any_rank(is_so: bool) -> bool:
+    return sum_over_ranks(torch.tensor(float(is_so))).item() > 0
 
 
 def _is_due(iteration: int, period: int) -> bool:

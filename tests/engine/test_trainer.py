@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskrcnn_lib.checkpoint import Checkpointer
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.step import TrainingStep
@@ -154,6 +156,21 @@ def test_sigterm_during_an_evaluation_ends_at_once_and_the_evaluation_is_made_up
     evaluations = [r for r in read_records(tmp_path / "metrics.jsonl") if "val/bbox/AP" in r]
     assert [record["iteration"] for record in evaluations] == [6, 12]
     _assert_same(_content(uninterrupted, "model_best.pth"), _content(tmp_path, "model_best.pth"))
+
+
+def test_sigterm_while_a_checkpoint_is_written_ends_before_its_evaluation(
+    tiny, tmp_path, monkeypatch
+):
+    def evaluate(model):
+        raise AssertionError("the run should have ended")
+
+    def interrupted_save(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpointer, "save", interrupted_save)
+    with pytest.raises(SystemExit) as caught:
+        tiny.train(tmp_path, iterations=6, checkpoint_period=6, evaluate=evaluate)
+    assert caught.value.code == 143
 
 
 def test_a_finished_run_that_is_resumed_changes_nothing(uninterrupted, tmp_path):

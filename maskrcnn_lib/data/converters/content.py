@@ -129,14 +129,19 @@ def encode_crop(crop: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
     from pycocotools import mask as coco_mask
 
     width, height = size
-    left, top = corner
     bitmap = np.zeros((height, width), dtype=np.uint8, order="F")
-    x1, y1 = max(left, 0), max(top, 0)
-    x2, y2 = min(left + crop.shape[1], width), min(top + crop.shape[0], height)
-    if x2 > x1 and y2 > y1:
-        bitmap[y1:y2, x1:x2] = crop[y1 - top : y2 - top, x1 - left : x2 - left]
+    add_crop(bitmap, crop, corner)
     rle = coco_mask.encode(bitmap)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def add_crop(bitmap: np.ndarray, crop: np.ndarray, corner: tuple[int, int]) -> None:
+    """Sets, in place, the pixels of an (H, W) bitmap that a crop covers; see ``encode_crop``."""
+    left, top = corner
+    x1, y1 = max(left, 0), max(top, 0)
+    x2, y2 = min(left + crop.shape[1], bitmap.shape[1]), min(top + crop.shape[0], bitmap.shape[0])
+    if x2 > x1 and y2 > y1:
+        bitmap[y1:y2, x1:x2] |= crop[y1 - top : y2 - top, x1 - left : x2 - left]
 
 
 def read_json(path: Path) -> Any:

@@ -16,6 +16,7 @@ from maskrcnn_lib.data.annotation_report import brief
 from maskrcnn_lib.data.converters.content import (
     ContentBuilder,
     Converted,
+    add_crop,
     encode_crop,
     find_image,
     read_json,
@@ -146,8 +147,5 @@ def _join(parts: list[_Part], size: tuple[int, int]) -> list[list[float]] | dict
     union = rasterize(read_polygons(polygons), (height, width))
     for part in parts:
         if isinstance(part, tuple):
-            bitmap, (left, top) = part
-            x1, y1 = max(left, 0), max(top, 0)
-            inside = bitmap[y1 - top : height - top, x1 - left : width - left]
-            union[y1 : y1 + inside.shape[0], x1 : x1 + inside.shape[1]] |= inside
+            add_crop(union, *part)
     return encode_crop(union, (0, 0), size)

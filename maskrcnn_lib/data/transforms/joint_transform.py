@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.data.transforms.color import ColorJitter
 from maskrcnn_lib.data.transforms.crop import RandomCrop
 from maskrcnn_lib.data.transforms.flip import RandomFlip
@@ -80,7 +81,7 @@ def build_transforms(
         steps,
         sizing=_build_sizing(cfg, is_train=is_train),
         image_transform=build_transform(cfg),
-        shift=_build_shift(cfg.INPUT) if is_train else None,
+        shift=_build_shift(cfg) if is_train else None,
     )
 
 
@@ -103,12 +104,12 @@ def _build_steps(inputs: Any) -> list[Step]:
     return steps
 
 
-def _build_shift(inputs: Any) -> RandomShift | None:
-    if inputs.SHIFT.PROB == 0:
+def _build_shift(cfg: Any) -> RandomShift | None:
+    keys = cfg.INPUT.SHIFT
+    if keys.PROB == 0:
         return None
-    statistics = zip(inputs.PIXEL_MEAN, inputs.PIXEL_STD, strict=True)
-    black = [-mean / std for mean, std in statistics]
-    return RandomShift(probability=inputs.SHIFT.PROB, pixels=inputs.SHIFT.PIXELS, black=black)
+    black = [-mean / std for mean, std in zip(*pixel_statistics(cfg), strict=True)]
+    return RandomShift(probability=keys.PROB, pixels=keys.PIXELS, black=black)
 
 
 def _build_sizing(cfg: Any, *, is_train: bool) -> Sizing:

@@ -76,6 +76,16 @@ def test_mask_that_reaches_out_of_the_image_is_cut_off(write):
     assert int(pixels.sum()) == int(pixels[35:, :7].sum()) == 35
 
 
+@pytest.mark.parametrize("corner", [(60, 5), (5, 50), (-20, 5)])
+def test_mask_outside_the_image_is_dropped_and_counted(write, corner):
+    x, y = corner
+    mask = shape([[x, y], [x + 14, y + 14]], kind="mask", mask=png(np.ones((15, 15))))
+    converted = convert_labelme(write([shape(SQUARE), mask]))
+    dataset = COCODataset(converted.content, converted.image_root)
+    assert len(dataset.target(0)) == 1
+    assert dataset.report.counts()["dropped", "mask without a pixel"] == 1
+
+
 def test_lines_and_damaged_shapes_are_counted(write):
     shapes = [
         shape(SQUARE),

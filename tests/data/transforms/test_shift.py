@@ -11,6 +11,8 @@ from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 BLACK = (-3.0, -2.0, -1.0)
 SIZE = (50, 40)
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
 
 
 def scene(box):
@@ -75,4 +77,9 @@ def test_config_asks_for_it_in_training_alone_and_knows_black():
     black = torch.tensor([-103.53, -116.28, -123.675])
     torch.testing.assert_close(moved, black[:, None, None].expand_as(moved))
     assert build_transforms(cfg, is_train=False).shift is None
+    # Statistics that the config leaves to the body's library.
+    body = ["MODEL.BACKBONE.CONV_BODY", "torchvision/resnet18-FPN", "INPUT.TO_BGR255", False]
+    body += ["INPUT.PIXEL_MEAN", [], "INPUT.PIXEL_STD", []]
+    black = build_transforms(get_cfg(None, [*keys, *body])).shift.black
+    torch.testing.assert_close(black, -IMAGENET_MEAN / IMAGENET_STD)
     assert build_transforms(get_cfg()).shift is None
