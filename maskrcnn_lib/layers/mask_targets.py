@@ -287,23 +287,12 @@ def _window_samples(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tenso
 
 
 def _register_fakes() -> None:
-    def fake_polygon_mask_targets(
-        points: Tensor,
-        polygon_offsets: Tensor,
-        instance_offsets: Tensor,
-        boxes: Tensor,
-        instances: Tensor,
-        size: int,
-    ) -> Tensor:
+    def fake(*arguments: Tensor | int) -> Tensor:
+        *_, boxes, _, size = arguments
         return boxes.new_empty((boxes.shape[0], size, size), dtype=torch.bool)
 
-    def fake_bitmap_mask_targets(
-        bitmaps: Tensor, boxes: Tensor, instances: Tensor, size: int
-    ) -> Tensor:
-        return boxes.new_empty((boxes.shape[0], size, size), dtype=torch.bool)
-
-    torch.library.register_fake("maskrcnn::polygon_mask_targets")(fake_polygon_mask_targets)
-    torch.library.register_fake("maskrcnn::bitmap_mask_targets")(fake_bitmap_mask_targets)
+    torch.library.register_fake("maskrcnn::polygon_mask_targets")(fake)
+    torch.library.register_fake("maskrcnn::bitmap_mask_targets")(fake)
 
 
 on_load(_register_fakes)

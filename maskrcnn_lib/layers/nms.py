@@ -203,27 +203,17 @@ def _precision(tensor: Tensor) -> torch.dtype:
 
 
 def _register_fakes() -> None:
-    def fake_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    def fake_nms(boxes: Tensor, scores: Tensor, *_: Tensor | float) -> Tensor:
         return scores.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
-    def fake_batched_nms(
-        boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
-    ) -> Tensor:
-        return fake_nms(boxes, scores, iou_threshold)
-
     def fake_batched_nms_fixed(
-        boxes: Tensor,
-        scores: Tensor,
-        groups: Tensor,
-        iou_threshold: float,
-        max_output: int,
-        max_per_group: int,
+        boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, max_output: int, _: int
     ) -> tuple[Tensor, Tensor]:
         indices = scores.new_empty((boxes.shape[0], max_output), dtype=torch.int64)
         return indices, scores.new_empty(boxes.shape[0], dtype=torch.int64)
 
     torch.library.register_fake("maskrcnn::nms")(fake_nms)
-    torch.library.register_fake("maskrcnn::batched_nms")(fake_batched_nms)
+    torch.library.register_fake("maskrcnn::batched_nms")(fake_nms)
     torch.library.register_fake("maskrcnn::batched_nms_fixed")(fake_batched_nms_fixed)
 
 

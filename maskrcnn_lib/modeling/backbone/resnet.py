@@ -7,6 +7,7 @@ stem under ``stem``. Every convolution is followed by a norm, by default the fro
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -240,40 +241,16 @@ class ResNetHead(nn.Module):
     Args:
         blocks: number of bottlenecks.
         res2_out_channels: as in the body; C is four times as many.
-        num_groups: groups of the 3x3 convolutions.
-        width_per_group: channels per group in ``layer1``.
-        stride_in_1x1: see Bottleneck.
-        dilation: of the 3x3 convolutions; with more than 1 the head keeps the resolution.
-        deformation: makes the 3x3 convolutions deformable ones.
-        norm: makes a norm for a number of channels.
+        **options: of the stage, see ``make_stage``.
     """
 
-    def __init__(
-        self,
-        blocks: int = 3,
-        *,
-        res2_out_channels: int = 256,
-        num_groups: int = 1,
-        width_per_group: int = 64,
-        stride_in_1x1: bool = True,
-        dilation: int = 1,
-        deformation: Deformation | None = None,
-        norm: NormFactory = FrozenBatchNorm2d,
-    ) -> None:
+    def __init__(self, blocks: int = 3, *, res2_out_channels: int = 256, **options: Any) -> None:
         super().__init__()
+        channels = res2_out_channels * 4
         self.layer4 = make_stage(
-            4,
-            blocks,
-            res2_out_channels * 4,
-            res2_out_channels=res2_out_channels,
-            num_groups=num_groups,
-            width_per_group=width_per_group,
-            stride_in_1x1=stride_in_1x1,
-            dilation=dilation,
-            deformation=deformation,
-            norm=norm,
+            4, blocks, channels, res2_out_channels=res2_out_channels, **options
         )
-        self.out_channels = res2_out_channels * 8
+        self.out_channels = channels * 2
 
     def forward(self, x: Tensor) -> Tensor:
         with scaled_at_once(self.layer4, x):
@@ -296,7 +273,8 @@ def make_stage(
 ) -> nn.Sequential:
     """Stage ``layer{stage}`` of a ResNet: blocks, the first with stride 2 (1 in stage 1).
 
-    With a dilation above 1 the first keeps the resolution instead.
+    With a dilation above 1 the first keeps the resolution instead. The other arguments are those
+    of ``ResNet`` and of its blocks.
 
     Raises:
         ValueError: basic blocks are to have groups or deformable convolutions.

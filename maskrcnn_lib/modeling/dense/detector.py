@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.modeling.box_coder import BoxCoder
 from maskrcnn_lib.modeling.dense.inference import find_dense_candidates
+from maskrcnn_lib.modeling.dense.loss import Learner, Predictions
 from maskrcnn_lib.modeling.losses import LossSum
 from maskrcnn_lib.modeling.outputs import Detections
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator, flatten_anchors
@@ -25,42 +25,6 @@ class DetectionLimits:
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
-
-
-class Learner(Protocol):
-    """Gives anchors their objects, and says how far the outputs are off."""
-
-    def __call__(
-        self,
-        anchors: Tensor,
-        logits: Sequence[Tensor],
-        offsets: Tensor,
-        targets: Targets,
-        image_sizes: Tensor,
-    ) -> dict[str, LossSum]:
-        """Returns the losses of all anchors.
-
-        Args:
-            anchors: (A, 4) of all levels, xyxy in pixels.
-            logits: per level (N, A_l, K).
-            offsets: (N, A, 4).
-            targets: ground truth of the N images.
-            image_sizes: (N, 2) heights and widths without padding, in pixels.
-        """
-
-
-class Predictions(NamedTuple):
-    """What the head says about the A_l anchors of each level of N images.
-
-    Attributes:
-        anchors: per level (A_l, 4), xyxy in pixels.
-        logits: per level (N, A_l, K).
-        offsets: per level (N, A_l, 4).
-    """
-
-    anchors: list[Tensor]
-    logits: list[Tensor]
-    offsets: list[Tensor]
 
 
 class DenseHead(nn.Module):
@@ -136,14 +100,7 @@ class DenseHead(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             targets: ground truth of the N images.
         """
-        predictions = self._predict(images, features)
-        return self.learner(
-            torch.cat(predictions.anchors),
-            predictions.logits,
-            torch.cat(predictions.offsets, dim=1),
-            targets,
-            images.size_tensor(),
-        )
+        return self.learner(self._predict(images, features), targets, images.size_tensor())
 
     def _predict(self, images: ImageList, features: Sequence[Tensor]) -> Predictions:
         logits, offsets = self.head(features)

@@ -6,7 +6,7 @@ Anchors are assigned first (``assign_anchors``) and compared then (``dense_losse
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -52,6 +52,35 @@ class DenseLearning:
     normaliser: Normaliser = "batch_and_images"
 
 
+class Predictions(NamedTuple):
+    """What the head says about the A_l anchors of each level of N images.
+
+    Attributes:
+        anchors: per level (A_l, 4), xyxy in pixels.
+        logits: per level (N, A_l, K).
+        offsets: per level (N, A_l, 4).
+    """
+
+    anchors: list[Tensor]
+    logits: list[Tensor]
+    offsets: list[Tensor]
+
+
+class Learner(Protocol):
+    """Gives anchors their objects, and says how far the predictions are off."""
+
+    def __call__(
+        self, predictions: Predictions, targets: Targets, image_sizes: Tensor
+    ) -> dict[str, LossSum]:
+        """Returns the losses of all anchors.
+
+        Args:
+            predictions: for the anchors of N images.
+            targets: ground truth of the images.
+            image_sizes: (N, 2) heights and widths without padding, in pixels.
+        """
+
+
 class Assignment(NamedTuple):
     """What the A anchors of N images should say.
 
@@ -79,23 +108,15 @@ class LearnByOverlap:
     learning: DenseLearning
 
     def __call__(
-        self,
-        anchors: Tensor,
-        logits: Sequence[Tensor],
-        offsets: Tensor,
-        targets: Targets,
-        image_sizes: Tensor,
+        self, predictions: Predictions, targets: Targets, image_sizes: Tensor
     ) -> dict[str, LossSum]:
-        """Returns ``dense_losses``; anchors in the padding are background as others are.
-
-        Args:
-            anchors, logits, offsets, targets, image_sizes: see ``Learner``.
-        """
+        """Returns ``dense_losses``; anchors in the padding are background as others are."""
+        anchors = torch.cat(predictions.anchors)
         assignment = assign_anchors(anchors, targets, self.matcher)
         return dense_losses(
             anchors,
-            logits,
-            offsets,
+            predictions.logits,
+            torch.cat(predictions.offsets, dim=1),
             assignment,
             targets.boxes,
             box_coder=self.box_coder,

@@ -5,7 +5,6 @@ By overlap, a large object would get many of the anchors of a single map and a s
 an object gets the anchors and the predictions that are nearest to it, the same number of each.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from maskrcnn_lib.layers.giou_loss import giou_loss
 from maskrcnn_lib.modeling.box_coder import BoxCoder
-from maskrcnn_lib.modeling.dense.loss import BACKGROUND, focal_per_image
+from maskrcnn_lib.modeling.dense.loss import BACKGROUND, Predictions, focal_per_image
 from maskrcnn_lib.modeling.losses import LossSum, at_least_float32
 from maskrcnn_lib.modeling.sampling import IGNORED
 from maskrcnn_lib.modeling.targets import Targets
@@ -147,27 +146,23 @@ class LearnUniformly:
     alpha: float = 0.25
 
     def __call__(
-        self,
-        anchors: Tensor,
-        logits: Sequence[Tensor],
-        offsets: Tensor,
-        targets: Targets,
-        image_sizes: Tensor,
+        self, predictions: Predictions, targets: Targets, image_sizes: Tensor
     ) -> dict[str, LossSum]:
-        """Compares the outputs for all anchors with their objects.
-
-        Args:
-            anchors, logits, offsets, targets, image_sizes: see ``Learner``.
+        """Compares the predictions for all anchors with their objects.
 
         Returns:
             ``loss_yolof_cls``: focal loss of all anchors that are not ignored; ``loss_yolof_reg``:
             1 - GIoU of the wanted pairs. Both are divided by the anchors with an object, of which
             an image counts at least one, over the batch.
         """
+        anchors = torch.cat(predictions.anchors)
+        offsets = torch.cat(predictions.offsets, dim=1)
         every = anchors.expand(len(offsets), -1, -1)
         predicted = self.box_coder.decode(at_least_float32(offsets), every)
         matches = self.matcher(anchors, predicted.detach(), targets, image_sizes)
-        class_loss = focal_per_image(logits, matches.labels, gamma=self.gamma, alpha=self.alpha)
+        class_loss = focal_per_image(
+            predictions.logits, matches.labels, gamma=self.gamma, alpha=self.alpha
+        )
         chosen = predicted.gather(1, matches.anchors[:, :, None].expand(-1, -1, 4))
         goals = targets.boxes[:, matches.objects]
         # What is not wanted is its own goal: no gradient can become NaN.

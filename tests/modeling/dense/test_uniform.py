@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from maskrcnn_lib.modeling.box_coder import BoxCoder
+from maskrcnn_lib.modeling.dense.loss import Predictions
 from maskrcnn_lib.modeling.dense.uniform import LearnUniformly, UniformMatcher
 from maskrcnn_lib.modeling.losses import mean_losses
 from maskrcnn_lib.modeling.rpn.anchor_generator import AnchorGenerator
@@ -171,7 +172,8 @@ def test_losses_are_divided_by_the_anchors_with_objects_of_which_an_image_has_at
     offsets = torch.tensor([0.2, 0, 0, 0]).expand(2, 4, 4).clone().requires_grad_()
     coder = BoxCoder((1.0,) * 4, largest_shift=32)
     learner = LearnUniformly(UniformMatcher(matches=1), coder, gamma=2.0, alpha=0.25)
-    losses = mean_losses(learner(ROW, [torch.zeros(2, 4, 2)], offsets, targets, SIZE.expand(2, -1)))
+    predictions = Predictions([ROW], [torch.zeros(2, 4, 2)], [offsets])
+    losses = mean_losses(learner(predictions, targets, SIZE.expand(2, -1)))
     # Anchor 1 is nearest by its box and by its prediction: two pairs, but one positive; the image
     # without objects counts another. IoU 80 / 120, and nothing in the hull but the union.
     right, wrong = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
@@ -188,6 +190,6 @@ def test_gradients_are_finite_whatever_the_other_anchors_say():
     logits = torch.zeros(2, 4, 2, requires_grad=True)
     targets = make_targets([[[10.0, 0, 20, 10]], [[0, 0, 0, 0]]], [[2], [0]])
     learner = LearnUniformly(UniformMatcher(), BoxCoder((1.0,) * 4, largest_shift=32))
-    sums = learner(ROW, [logits], offsets, targets, SIZE.expand(2, -1))
+    sums = learner(Predictions([ROW], [logits], [offsets]), targets, SIZE.expand(2, -1))
     sum(mean_losses(sums).values()).backward()
     assert offsets.grad.isfinite().all() and logits.grad.isfinite().all()
