@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint.native import bare_model
-from maskrcnn_lib.checkpoint.safetensors import write_safetensors
+from maskrcnn_lib.checkpoint.safetensors import save_safetensors
 
 _SUFFIX = ".scale"
 _LARGEST = 127
@@ -34,7 +34,7 @@ def save_compact(
             stored[name], stored[name + _SUFFIX] = quantise(value)
         else:
             stored[name] = value
-    write_safetensors(stored, path, class_names=class_names, config=config)
+    save_safetensors(stored, path, class_names=class_names, config=config)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from maskrcnn_lib.checkpoint.exporters import export_weights
 from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.checkpoint.importers import ImportedWeights, detectron2, torchvision
 from maskrcnn_lib.checkpoint.loading import import_content
-from maskrcnn_lib.checkpoint.safetensors import write_safetensors
+from maskrcnn_lib.checkpoint.safetensors import save_safetensors
 
 _SAFETENSORS = ".safetensors"
 
@@ -64,8 +64,8 @@ def convert_weights(
             "class_names": weights.class_names,
             "config": config or _stored_config(content),
         }
-        write = write_safetensors if target.suffix == _SAFETENSORS else native.write_weights
-        write(tensors, target, **metadata)
+        save = save_safetensors if target.suffix == _SAFETENSORS else native.save_weights
+        save(tensors, target, **metadata)
     elif to == detectron2.FORMAT:
         native.write_atomically(target, {"model": tensors})
     else:

@@ -46,18 +46,25 @@ def stored_dialect(content: Mapping[str, Any]) -> str | None:
         return None
 
 
+def weights_of(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters and buffers by name, of a model in any wrappers or given so already."""
+    state = bare_model(model).state_dict() if isinstance(model, nn.Module) else model
+    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
+
+
 def save_weights(
-    model: nn.Module,
+    model: nn.Module | Mapping[str, Tensor],
     path: str | Path,
     *,
     class_names: Sequence[str] | None = None,
     config: str = "",
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the model's weights in the native format.
+    """Writes weights in the native format.
 
     Args:
         model: any module; wrappers of distributed training and torch.compile are looked through.
+            Or tensors by name.
         path: the file; its folder is created. An interrupted write leaves an older file whole.
         class_names: one name per label, the background first.
         config: the configuration as YAML text.
@@ -66,34 +73,17 @@ def save_weights(
     Raises:
         ValueError: ``extra`` contains a key that the format itself uses.
     """
-    tensors = bare_model(model).state_dict()
-    write_weights(tensors, path, class_names=class_names, config=config, extra=extra)
-
-
-def write_weights(
-    tensors: Mapping[str, Tensor],
-    path: str | Path,
-    *,
-    class_names: Sequence[str] | None = None,
-    config: str = "",
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Does the work of ``save_weights`` for tensors by name."""
     taken = sorted(KEYS & (extra or {}).keys())
     if taken:
         raise ValueError(f"the keys {taken} belong to the checkpoint format; choose other names")
     content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": _contiguous(tensors),
+        "model": weights_of(model),
         "class_names": None if class_names is None else list(class_names),
         "config": config,
     }
     write_atomically(Path(path), {**content, **(extra or {})})
-
-
-def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
 def write_atomically(path: Path, content: Mapping[str, Any] | str | Sequence[Buffer]) -> None:

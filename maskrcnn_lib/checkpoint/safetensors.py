@@ -35,32 +35,20 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def save_safetensors(
-    model: nn.Module,
+    model: nn.Module | Mapping[str, Tensor],
     path: str | Path,
     *,
     class_names: Sequence[str] | None = None,
     config: str = "",
 ) -> None:
-    """Writes the model's weights, atomically; arguments as for ``native.save_weights``."""
-    tensors = native.bare_model(model).state_dict()
-    write_safetensors(tensors, path, class_names=class_names, config=config)
-
-
-def write_safetensors(
-    tensors: Mapping[str, Tensor],
-    path: str | Path,
-    *,
-    class_names: Sequence[str] | None = None,
-    config: str = "",
-) -> None:
-    """The same for tensors by name."""
+    """Writes weights, atomically; arguments as for ``native.save_weights``."""
     metadata = {
         "format": native.FORMAT,
         "format_version": str(native.FORMAT_VERSION),
         "class_names": json.dumps(None if class_names is None else list(class_names)),
         "config": config,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.cpu() for name, tensor in native.weights_of(model).items()}
     table: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, tensor in tensors.items():

@@ -5,7 +5,7 @@ Inside the library boxes are continuous: width = x2 - x1, pixel centres at +0.5.
 differently at the edges stands here and nowhere else; ``MODEL.DIALECT`` names the set to use.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -103,101 +103,74 @@ class Dialect:
         return PasteRule(self.paste == "pixel_centre", self.box_end_offset)
 
 
+_MASKRCNN_BENCHMARK = Dialect(
+    name="maskrcnn_benchmark",
+    anchors="legacy",
+    roi_align_aligned=False,
+    box_end_offset=-1.0,
+    paste="integer",
+    resize="antialias",
+    output_size="truncate_long",
+    min_detection_size=0.0,
+    rpn_loss_beta=1 / 9,
+    box_loss_beta=1.0,
+    mask_target="raster",
+    keypoint_in_object=True,
+    dense_normaliser="batch_and_images",
+)
+_TORCHVISION = Dialect(
+    name="torchvision",
+    anchors="rounded",
+    roi_align_aligned=False,
+    box_end_offset=0.0,
+    paste="integer",
+    resize="float",
+    output_size="floor",
+    min_detection_size=1e-2,
+    rpn_loss_beta=1 / 9,
+    box_loss_beta=1 / 9,
+    mask_target="roi_align",
+    keypoint_offset=0.0,
+    whole_anchor_sizes=True,
+    dense_normaliser="image",
+)
+_DETECTRON2 = Dialect(
+    name="detectron2",
+    anchors="exact",
+    roi_align_aligned=True,
+    box_end_offset=0.0,
+    paste="pixel_centre",
+    resize="antialias",
+    output_size="round",
+    min_detection_size=0.0,
+    rpn_loss_beta=0.0,
+    box_loss_beta=0.0,
+    mask_target="raster",
+)
+_D2GO = replace(_DETECTRON2, name="d2go", resize="align_corners", output_size="floor")
+# mmdetection resizes whole numbers with OpenCV; "float" does not round them.
+_MMDET = replace(
+    _DETECTRON2,
+    name="mmdet",
+    resize="float",
+    limit_shrinking=True,
+    resample_stages=True,
+    average_logits=True,
+)
+# mmdetection before version 2, as its later versions run the old files
+_MMDET_V1 = replace(
+    _MMDET,
+    name="mmdet_v1",
+    anchors="closed",
+    roi_align_aligned=False,
+    box_end_offset=-1.0,
+    rpn_loss_beta=1 / 9,
+    box_loss_beta=1.0,
+)
+
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
-    for dialect in (
-        Dialect(
-            name="maskrcnn_benchmark",
-            anchors="legacy",
-            roi_align_aligned=False,
-            box_end_offset=-1.0,
-            paste="integer",
-            resize="antialias",
-            output_size="truncate_long",
-            min_detection_size=0.0,
-            rpn_loss_beta=1 / 9,
-            box_loss_beta=1.0,
-            mask_target="raster",
-            keypoint_in_object=True,
-            dense_normaliser="batch_and_images",
-        ),
-        Dialect(
-            name="torchvision",
-            anchors="rounded",
-            roi_align_aligned=False,
-            box_end_offset=0.0,
-            paste="integer",
-            resize="float",
-            output_size="floor",
-            min_detection_size=1e-2,
-            rpn_loss_beta=1 / 9,
-            box_loss_beta=1 / 9,
-            mask_target="roi_align",
-            keypoint_offset=0.0,
-            whole_anchor_sizes=True,
-            dense_normaliser="image",
-        ),
-        Dialect(
-            name="detectron2",
-            anchors="exact",
-            roi_align_aligned=True,
-            box_end_offset=0.0,
-            paste="pixel_centre",
-            resize="antialias",
-            output_size="round",
-            min_detection_size=0.0,
-            rpn_loss_beta=0.0,
-            box_loss_beta=0.0,
-            mask_target="raster",
-        ),
-        Dialect(
-            name="d2go",
-            anchors="exact",
-            roi_align_aligned=True,
-            box_end_offset=0.0,
-            paste="pixel_centre",
-            resize="align_corners",
-            output_size="floor",
-            min_detection_size=0.0,
-            rpn_loss_beta=0.0,
-            box_loss_beta=0.0,
-            mask_target="raster",
-        ),
-        Dialect(
-            # mmdetection resizes whole numbers with OpenCV; "float" does not round them.
-            name="mmdet",
-            anchors="exact",
-            roi_align_aligned=True,
-            box_end_offset=0.0,
-            paste="pixel_centre",
-            resize="float",
-            output_size="round",
-            min_detection_size=0.0,
-            rpn_loss_beta=0.0,
-            box_loss_beta=0.0,
-            mask_target="raster",
-            limit_shrinking=True,
-            resample_stages=True,
-            average_logits=True,
-        ),
-        Dialect(
-            # mmdetection before version 2, as its later versions run the old files
-            name="mmdet_v1",
-            anchors="closed",
-            roi_align_aligned=False,
-            box_end_offset=-1.0,
-            paste="pixel_centre",
-            resize="float",
-            output_size="round",
-            min_detection_size=0.0,
-            rpn_loss_beta=1 / 9,
-            box_loss_beta=1.0,
-            mask_target="raster",
-            limit_shrinking=True,
-            resample_stages=True,
-            average_logits=True,
-        ),
-    )
+    for dialect in (_MASKRCNN_BENCHMARK, _TORCHVISION, _DETECTRON2, _D2GO, _MMDET, _MMDET_V1)
 }
 
 

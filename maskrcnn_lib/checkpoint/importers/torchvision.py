@@ -12,6 +12,7 @@ from maskrcnn_lib.checkpoint.class_names import coco_category_names
 from maskrcnn_lib.checkpoint.importers import torchvision_retinanet, torchvision_v2
 from maskrcnn_lib.checkpoint.importers.base import (
     ImportedWeights,
+    Renamed,
     coco_names_for,
     rename,
 )
@@ -114,14 +115,7 @@ def recognises_classifier(names: Collection[str]) -> bool:
 def convert_classifier(tensors: dict[str, Tensor]) -> ImportedWeights:
     """Takes the body of an ImageNet classifier."""
     renamed = rename(tensors, import_rules(resnet_pairs("", "")), (r"fc\.(?:weight|bias)",))
-    return ImportedWeights(
-        format=IMAGENET_FORMAT,
-        tensors=renamed.tensors,
-        unmapped=renamed.unmapped,
-        ignored=renamed.ignored,
-        norm_eps=EPS,
-        body_only=True,
-    )
+    return _body(IMAGENET_FORMAT, renamed)
 
 
 def recognises_mobilenet(names: Collection[str]) -> bool:
@@ -133,8 +127,12 @@ def convert_mobilenet(tensors: dict[str, Tensor]) -> ImportedWeights:
     """Takes the body of a MobileNetV2 classifier, up to its last block."""
     rule = (r"(features\.(?:\d|1[0-7])\..*)", r"\1")
     renamed = rename(tensors, [rule], (r"features\.18\..*", r"classifier\..*"))
+    return _body(MOBILENET_FORMAT, renamed)
+
+
+def _body(format_: str, renamed: Renamed) -> ImportedWeights:
     return ImportedWeights(
-        format=MOBILENET_FORMAT,
+        format=format_,
         tensors=renamed.tensors,
         unmapped=renamed.unmapped,
         ignored=renamed.ignored,
