@@ -12,7 +12,6 @@ from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.engine.training import run_training
 from maskrcnn_lib.evaluation.categories import match_categories
 from maskrcnn_lib.evaluation.coco_eval import evaluate_coco
-from maskrcnn_lib.evaluation.coco_results import coco_results
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.boxlist_ops import boxlist_iou
 
@@ -178,7 +177,7 @@ def test_retinanet_learns_four_photos_by_heart_and_shows_them(test_data, tmp_pat
     found = [
         result
         for image, predictions in zip(content["images"], everything, strict=True)
-        for result in coco_results(predictions, image_id=image["id"], category_ids=ids)
+        for result in predictions.to_coco(image_id=image["id"], category_ids=ids)
     ]
     assert ap50(content, {"bbox": found}, "bbox") > 0.9
     for image, predictions in zip(content["images"], everything, strict=True):

@@ -8,7 +8,6 @@ import numpy as np
 
 from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.engine.progress import used_memory
-from maskrcnn_lib.evaluation.coco_results import coco_results
 
 _PERCENTILES = (50, 10, 90)
 
@@ -55,7 +54,7 @@ def measure_speed(
         outputs = detector(images)
         detected = time.perf_counter()
         found = [
-            coco_results(output, image_id=0, category_ids=category_ids, paste=detector.paste_rule)
+            output.to_coco(image_id=0, category_ids=category_ids, paste=detector.paste_rule)
             for output in outputs
         ]
         times[place] = detected - started, time.perf_counter() - detected

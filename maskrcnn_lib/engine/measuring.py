@@ -5,8 +5,9 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.engine.parts import note_range, part_folder
 from maskrcnn_lib.engine.testing import DatasetResults, run_on_dataset
 from maskrcnn_lib.evaluation.categories import match_categories
@@ -15,9 +16,6 @@ from maskrcnn_lib.evaluation.rules import score_results
 from maskrcnn_lib.evaluation.scores import Scores
 from maskrcnn_lib.evaluation.tables import overall_table, per_class_table
 
-if TYPE_CHECKING:
-    from maskrcnn_lib.engine.inference import Detector
-
 logger = logging.getLogger(__name__)
 
 DATASET_FILE = "dataset.json"
@@ -25,7 +23,7 @@ DATASET_FILE = "dataset.json"
 
 
 def measure_dataset(
-    detector: "Detector",
+    detector: Detector,
     name: str,
     dataset: Any,
     target: str | Path | None = None,
@@ -58,7 +56,7 @@ def measure_dataset(
 
 
 def find_on_dataset(
-    detector: "Detector", name: str, dataset: Any, **options: Any
+    detector: Detector, name: str, dataset: Any, **options: Any
 ) -> DatasetResults | None:
     """Detects objects on images of a data set, whose categories are matched by their names.
 

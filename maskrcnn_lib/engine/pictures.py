@@ -11,8 +11,9 @@ from torch import Tensor
 
 from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.data.build import make_data_loader
+from maskrcnn_lib.data.statistics import read_target
+from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.engine.events import read_records
-from maskrcnn_lib.engine.inference import Detector
 from maskrcnn_lib.engine.postprocess import keep_confident
 from maskrcnn_lib.engine.testing import read_images
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -127,7 +128,7 @@ def _count_labels(dataset: Any, class_names: Sequence[str]) -> tuple[Counter[str
     counts = Counter({name: 0 for name in class_names[1:]})
     sizes = [np.zeros((0, 2))]
     for index in range(0, len(dataset), max(1, len(dataset) // _COUNTED)):
-        target = dataset.target(index) if hasattr(dataset, "target") else dataset[index][1]
+        target = read_target(dataset, index)
         counts.update(class_names[label] for label in target.get_field("labels").tolist())
         sides = target.convert("xywh").bbox[:, 2:].numpy()
         sizes.append(sides / np.array(target.size))

@@ -6,20 +6,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from maskrcnn_lib.config.dialects import Dialect
 from maskrcnn_lib.data.image_io import load_decoder
-from maskrcnn_lib.evaluation.coco_results import coco_results
+from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.evaluation.ground_truth import image_annotations, image_id
 from maskrcnn_lib.evaluation.proposal_recall import Coverage, cover_objects
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.utils.comm import gather, get_rank, get_world_size
-
-if TYPE_CHECKING:
-    from maskrcnn_lib.engine.inference import Detector
 
 logger = logging.getLogger(__name__)
 
@@ -75,18 +72,15 @@ def image_results(
         dataset: the image is the one at position ``index`` of it.
         output: in pixels of the original image; with field ``objectness`` and without ``scores``
             it holds proposals.
-        category_ids: per label, see :func:`maskrcnn_lib.evaluation.coco_results.coco_results`.
+        category_ids: per label, see :func:`maskrcnn_lib.evaluation.categories.match_categories`.
         dialect: says how masks are pasted.
     """
     if output.has_field("objectness") and not output.has_field("scores"):
         best_first = output.get_field("objectness").sort(descending=True, stable=True).indices
         boxes = output.convert("xywh").bbox[best_first].tolist()
         return ImageResults([], [], cover_objects(boxes, image_annotations(dataset, index)))
-    found = coco_results(
-        output,
-        image_id=image_id(dataset, index),
-        category_ids=category_ids,
-        paste=dialect.paste_rule,
+    found = output.to_coco(
+        image_id=image_id(dataset, index), category_ids=category_ids, paste=dialect.paste_rule
     )
     kinds = [kind for kind, (name, _) in _KINDS.items() if output.has_field(name)]
     return ImageResults(kinds, found, None)
@@ -130,7 +124,7 @@ def _only(kind: str, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_on_dataset(
-    detector: "Detector",
+    detector: Detector,
     dataset: Any,
     category_ids: Sequence[int],
     *,

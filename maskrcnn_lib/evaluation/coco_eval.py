@@ -9,7 +9,7 @@ import copy
 import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,30 +62,6 @@ def evaluate_coco(
 ) -> Scores:
     """Scores detections against a COCO data set.
 
-    Args, Raises: see :func:`evaluate_with_curves`.
-    """
-    return evaluate_with_curves(
-        annotations, results, iou_type, backend=backend, sigmas=sigmas
-    ).scores
-
-
-class Evaluation(NamedTuple):
-    """Scores, and the curves that they are averages of."""
-
-    scores: Scores
-    curves: Curves
-
-
-def evaluate_with_curves(
-    annotations: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    iou_type: IouType,
-    *,
-    backend: str = "auto",
-    sigmas: Sequence[float] = (),
-) -> Evaluation:
-    """Scores detections against a COCO data set, and gives precision over recall.
-
     Args:
         annotations: the data set: a dict with ``images``, ``annotations`` and ``categories``.
         results: COCO results (``image_id``, ``category_id``, ``score`` and ``bbox``,
@@ -97,7 +73,7 @@ def evaluate_with_curves(
             default those of COCO's 17.
 
     Returns:
-        COCO's twelve numbers (ten for keypoints) and AP per class; the curves have areas all,
+        COCO's twelve numbers (ten for keypoints) and AP per class; ``curves`` have areas all,
         small, medium and large (keypoints: all, medium, large) and 1, 10 and 100 detections per
         image and class (keypoints: 20).
 
@@ -116,13 +92,13 @@ def evaluate_with_curves(
     names_of_metrics = KEYPOINT_METRICS if iou_type == "keypoints" else METRICS
     names = {c["id"]: c["name"] for c in annotations["categories"]}
     per_class = [mean_of_measured(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])]
-    scores = Scores(
+    return Scores(
         kind=iou_type,
         metrics=dict(zip(names_of_metrics, stats, strict=True)),
         per_class=dict(zip((names[i] for i in sorted(names)), per_class, strict=True)),
         backend=backend,
+        curves=curves,
     )
-    return Evaluation(scores, curves)
 
 
 def _choose_backend(name: str, iou_type: IouType) -> str:

@@ -1,40 +1,10 @@
-"""Detections in the COCO result format.
-
-Masks go from M x M probabilities straight to run lengths; no image-sized bitmap is made.
-"""
+"""What COCO's results have to say; ``BoxList.to_coco`` makes them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from maskrcnn_lib.config.dialects import DEFAULT_PASTE, PasteRule
-from maskrcnn_lib.structures.bounding_box import BoxList
-
 # What a result of each kind has to say.
 _RESULT_KEYS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
-
-
-def coco_results(
-    detections: BoxList,
-    *,
-    image_id: int,
-    category_ids: Sequence[int],
-    mask_threshold: float = 0.5,
-    paste: PasteRule = DEFAULT_PASTE,
-) -> list[dict[str, Any]]:
-    """Results of one image as COCO's tools read them.
-
-    Args:
-        detections: in pixels of the original image, with fields ``scores`` and ``labels``.
-        image_id, category_ids, mask_threshold: as of :meth:`BoxList.to_coco`; for the ids see
-            :func:`match_categories`.
-        paste: how masks are pasted, the detector's ``paste_rule``.
-
-    Returns:
-        What :meth:`BoxList.to_coco` returns, with ``score``.
-    """
-    return detections.to_coco(
-        image_id=image_id, category_ids=category_ids, mask_threshold=mask_threshold, paste=paste
-    )
 
 
 def check_results(

@@ -3,10 +3,8 @@
 from inspect import getattr_static
 from typing import Any
 
-import numpy as np
-
+from maskrcnn_lib.evaluation.predicted_dataset import as_annotation
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 
 def coco_content(dataset: Any) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def coco_content(dataset: Any) -> dict[str, Any]:
         info = dict(dataset.get_img_info(index)) if hasattr(dataset, "get_img_info") else {}
         name = str(info.get("file_name", index))
         images.append({"id": index, "width": width, "height": height, "file_name": name})
-        annotations += [{"image_id": index, **entry} for entry in _annotations(target)]
+        annotations += _annotations(target, index)
     categories = list(getattr(dataset, "categories", {}).items())
     if not categories:
         most = max((entry["category_id"] for entry in annotations), default=1)
@@ -52,11 +50,9 @@ def image_annotations(dataset: Any, index: int) -> list[dict[str, Any]]:
 
     Those of a data set that has no ``annotations(index)`` have the label as ``category_id``.
     """
-    return (
-        dataset.annotations(index)
-        if _has_content(dataset)
-        else _annotations(_target(dataset, index))
-    )
+    if _has_content(dataset):
+        return dataset.annotations(index)
+    return _annotations(_target(dataset, index), index)
 
 
 def _target(dataset: Any, index: int) -> BoxList:
@@ -69,29 +65,10 @@ def _has_content(dataset: Any) -> bool:
     return getattr_static(dataset, "content", None) is not None
 
 
-def _annotations(target: BoxList) -> list[dict[str, Any]]:
-    """One entry per object; ``category_id`` is the label still."""
-    boxes = target.convert("xywh").bbox.tolist()
-    labels = target.get_field("labels").tolist()
-    entries = [
-        {"bbox": box, "area": box[2] * box[3], "category_id": label, "iscrowd": 0}
-        for box, label in zip(boxes, labels, strict=True)
+def _annotations(target: BoxList, image_id: int) -> list[dict[str, Any]]:
+    """One entry per object, with its label as ``category_id``; masks are drawn one by one."""
+    return [
+        as_annotation(entry)
+        for index in range(len(target))
+        for entry in target[index].to_coco(image_id=image_id)
     ]
-    if target.has_field("masks"):
-        for entry, mask in zip(entries, target.get_field("masks"), strict=True):
-            entry["segmentation"], entry["area"] = _segmentation(mask)
-    if target.has_field("keypoints"):
-        points = target.get_field("keypoints").keypoints
-        for entry, numbers in zip(entries, points.flatten(1).tolist(), strict=True):
-            entry["keypoints"] = numbers
-            entry["num_keypoints"] = sum(visibility > 0 for visibility in numbers[2::3])
-    return entries
-
-
-def _segmentation(mask: SegmentationMask) -> tuple[dict[str, Any], float]:
-    """Run lengths and area of one object."""
-    from pycocotools import mask as coder
-
-    bitmap = mask.get_mask_tensor().reshape(mask.size[1], mask.size[0]).numpy()
-    rle = coder.encode(np.asfortranarray(bitmap.astype(np.uint8)))
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}, float(bitmap.sum())

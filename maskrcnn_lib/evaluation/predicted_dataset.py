@@ -45,15 +45,28 @@ def predicted_dataset(
     skeleton = {} if keypoints is None else _coco_skeleton(keypoints)
     annotations = []
     for number, result in enumerate(results, start=1):
-        annotation = {**result, "id": number, "iscrowd": 0, "area": _area(result)}
+        annotation = {**as_annotation(result), "id": number}
         if polygons:
             rle = result.get("segmentation")
             annotation["segmentation"] = outlines_to_edit(rle) if rle else []
-        if "keypoints" in result:
-            annotation["num_keypoints"] = sum(value > 0 for value in result["keypoints"][2::3])
         annotations.append(annotation)
     categories = [{"id": key, "name": name, **skeleton} for key, name in names.items()]
     return {"images": list(images), "annotations": annotations, "categories": categories}
+
+
+def as_annotation(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A COCO result with what annotations have besides: ``iscrowd``, ``area``, ``num_keypoints``.
+
+    The area is that of the mask, or of the box where there is no mask, in square pixels.
+    """
+    width, height = result["bbox"][2:]
+    annotation = {**result, "iscrowd": 0, "area": width * height}
+    if "segmentation" in result:
+        rle = result["segmentation"]
+        annotation["area"] = float(read_runs(rle, tuple(rle["size"]))[1::2].sum())
+    if "keypoints" in result:
+        annotation["num_keypoints"] = sum(value > 0 for value in result["keypoints"][2::3])
+    return annotation
 
 
 def outlines_to_edit(rle: Mapping[str, Any]) -> list[list[float]]:
@@ -85,11 +98,3 @@ def _coco_skeleton(keypoints: Keypoints) -> dict[str, Any]:
         "keypoints": list(keypoints.NAMES) or [f"point {i}" for i in range(1, count + 1)],
         "skeleton": [[start + 1, end + 1] for start, end in keypoints.CONNECTIONS],
     }
-
-
-def _area(result: Mapping[str, Any]) -> float:
-    """Pixels of the mask, or of the box where there is no mask."""
-    if "segmentation" not in result:
-        return result["bbox"][2] * result["bbox"][3]
-    rle = result["segmentation"]
-    return float(read_runs(rle, tuple(rle["size"]))[1::2].sum())

@@ -1,9 +1,11 @@
 """The numbers that an evaluation gives, whatever its rules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from maskrcnn_lib.evaluation.average_precision import Curves
 
 IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 """The overlaps that ``AP`` and ``AR`` are the means over."""
@@ -20,12 +22,14 @@ class Scores:
         per_class: the main number per category name, in the order of the category ids; -1 as
             above; empty where classes are not told apart.
         backend: package or rules that computed them.
+        curves: that the numbers are averages of, by COCO's rules alone.
     """
 
     kind: str
     metrics: dict[str, float]
     per_class: dict[str, float]
     backend: str
+    curves: Curves | None = field(default=None, repr=False, compare=False)
 
 
 def flat_scores(name: str, scores: Mapping[str, Scores]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_lib.evaluation.average_precision import Curves, mean_of_measured
-from maskrcnn_lib.evaluation.coco_eval import IouType, evaluate_with_curves
+from maskrcnn_lib.evaluation.coco_eval import IouType, evaluate_coco
 from maskrcnn_lib.evaluation.scores import IOU_THRESHOLDS
 
 _AT_50, _AT_75 = IOU_THRESHOLDS.index(0.5), IOU_THRESHOLDS.index(0.75)
@@ -32,12 +32,12 @@ def measure_kind(
         ``metrics`` by name, ``classes`` (see :func:`class_rows`), ``precision`` (see
         :func:`precision_over_recall`) and the ``backend`` that computed them.
     """
-    measured = evaluate_with_curves(content, results, kind, sigmas=sigmas)
+    scores = evaluate_coco(content, results, kind, sigmas=sigmas)
     return {
-        "metrics": {name: _rounded(v) for name, v in measured.scores.metrics.items()},
-        "classes": class_rows(content, results, measured.curves),
-        "precision": precision_over_recall(measured.curves),
-        "backend": measured.scores.backend,
+        "metrics": {name: _rounded(v) for name, v in scores.metrics.items()},
+        "classes": class_rows(content, results, scores.curves),
+        "precision": precision_over_recall(scores.curves),
+        "backend": scores.backend,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_lib.evaluation.overlaps import run_lengths
+from maskrcnn_lib.structures.rle import decode_rle
 
 _DIGITS = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype=np.uint8
@@ -60,7 +61,8 @@ def _traced(rle: Mapping[str, Any]) -> Sequence[np.ndarray]:
     from pycocotools import mask as coder
 
     x, y, width, height = (round(side) for side in coder.toBbox(rle).tolist())
-    crop = np.ascontiguousarray(coder.decode(rle)[y : y + height, x : x + width])
+    bitmap = decode_rle(rle, tuple(rle["size"]))
+    crop = np.ascontiguousarray(bitmap[y : y + height, x : x + width], dtype=np.uint8)
     if not crop.size:
         return []
     lines, _ = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))

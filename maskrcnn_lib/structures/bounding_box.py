@@ -21,6 +21,7 @@ from maskrcnn_lib.structures.instances import (
     crop_window,
     normalize_index,
     scale_factors,
+    take,
 )
 
 __all__ = ["FLIP_LEFT_RIGHT", "FLIP_TOP_BOTTOM", "BoxList"]
@@ -75,8 +76,7 @@ class BoxList(ExchangeMixin):
 
     def __getitem__(self, item: Index) -> "BoxList":
         index = normalize_index(item, len(self))
-        boxes = self.bbox[index if isinstance(index, slice) else index.to(self.bbox.device)]
-        return self._derive(boxes, self._fields_at(index))
+        return self._derive(take(self.bbox, index), self._fields_at(index))
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -108,12 +108,6 @@ class BoxList(ExchangeMixin):
         x1, y1, a, b = self.bbox.unbind(1)
         return (x1, y1, a, b) if self.mode == "xyxy" else (x1, y1, x1 + a, y1 + b)
 
-    def _from_corners(self, x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
-        """(N, 4) boxes in the layout of ``mode``."""
-        if self.mode == "xywh":
-            x2, y2 = x2 - x1, y2 - y1
-        return torch.stack((x1, y1, x2, y2), dim=1)
-
     def convert(self, mode: Mode) -> "BoxList":
         """The same boxes in another layout; self where nothing changes.
 
@@ -122,10 +116,7 @@ class BoxList(ExchangeMixin):
         """
         if mode == self.mode:
             return self
-        x1, y1, x2, y2 = self._corners()
-        if mode == "xywh":
-            x2, y2 = x2 - x1, y2 - y1
-        result = BoxList(torch.stack((x1, y1, x2, y2), dim=1), self.size, mode)
+        result = BoxList(_join(*self._corners(), mode), self.size, mode)
         result.extra_fields = dict(self.extra_fields)
         result.proposals = self.proposals
         return result
@@ -153,8 +144,7 @@ class BoxList(ExchangeMixin):
             x1, x2 = width - x2, width - x1
         else:
             y1, y2 = height - y2, height - y1
-        boxes = self._from_corners(x1, y1, x2, y2)
-        return self._moved(boxes, "transpose", method)
+        return self._moved(_join(x1, y1, x2, y2, self.mode), "transpose", method)
 
     def crop(self, box: Sequence[float] | Tensor) -> "BoxList":
         """The boxes in the part of the image inside a window, clipped to it.
@@ -171,11 +161,12 @@ class BoxList(ExchangeMixin):
         left, top, right, bottom = crop_window(box)
         width, height = right - left, bottom - top
         x1, y1, x2, y2 = self._corners()
-        boxes = self._from_corners(
+        boxes = _join(
             (x1 - left).clamp(0, width),
             (y1 - top).clamp(0, height),
             (x2 - left).clamp(0, width),
             (y2 - top).clamp(0, height),
+            self.mode,
         )
         return self._moved(boxes, "crop", (left, top, right, bottom), size=(width, height))
 
@@ -191,7 +182,7 @@ class BoxList(ExchangeMixin):
         x1, y1, x2, y2 = self._corners()
         x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
         y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
-        clipped = self._derive(self._from_corners(x1, y1, x2, y2), dict(self.extra_fields))
+        clipped = self._derive(_join(x1, y1, x2, y2, self.mode), dict(self.extra_fields))
         return clipped[(x2 > x1) & (y2 > y1)] if remove_empty else clipped
 
     def area(self) -> Tensor:
@@ -217,3 +208,10 @@ class BoxList(ExchangeMixin):
         names = [fields] if isinstance(fields, str) else list(fields)
         kept = {n: self.get_field(n) for n in names if not skip_missing or self.has_field(n)}
         return self._derive(self.bbox, kept)
+
+
+def _join(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor, mode: Mode) -> Tensor:
+    """(N, 4) boxes in the layout of ``mode``."""
+    if mode == "xywh":
+        x2, y2 = x2 - x1, y2 - y1
+    return torch.stack((x1, y1, x2, y2), dim=1)

@@ -20,6 +20,7 @@ from maskrcnn_lib.structures.instances import (
     crop_window,
     normalize_index,
     scale_factors,
+    take,
 )
 
 Self = TypeVar("Self", bound="Keypoints")
@@ -132,10 +133,7 @@ class Keypoints(FieldsMixin):
 
     def __getitem__(self: Self, item: Index) -> Self:
         index = normalize_index(item, len(self))
-        points = self.keypoints[
-            index if isinstance(index, slice) else index.to(self.keypoints.device)
-        ]
-        return self._derive(points, self._fields_at(index))
+        return self._derive(take(self.keypoints, index), self._fields_at(index))
 
     def __repr__(self) -> str:
         width, height = self.size

@@ -58,7 +58,8 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarr
         (height, width) bool.
     """
     height, width = size
-    flat = [_clip_far(polygon, width, height).reshape(-1) for polygon in polygons]
+    near = (-_FAR, -_FAR), (width + _FAR, height + _FAR)
+    flat = [clip_polygon(polygon, *near).reshape(-1) for polygon in polygons]
     flat = [polygon for polygon in flat if polygon.size >= 2 * _MIN_POINTS]
     if not flat:
         return np.zeros(size, dtype=bool)
@@ -67,32 +68,33 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarr
     return decode_rle(coco_mask.merge(coco_mask.frPyObjects(flat, height, width)), size)
 
 
-def _clip_far(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Cuts off what lies further than 32768 pixels outside the image.
+def clip_polygon(
+    polygon: np.ndarray, low: tuple[float, float], high: tuple[float, float]
+) -> np.ndarray:
+    """The part of a polygon in a rectangle (Sutherland and Hodgman, Reentrant polygon clipping).
 
-    Nearer polygons come back unchanged. (Sutherland and Hodgman, Reentrant polygon clipping, 1974.)
+    Args:
+        polygon: (K, 2) corners.
+        low, high: the rectangle's corners x, y, which belong to it.
+
+    Returns:
+        (L, 2); parts that belong together only outside stay joined by lines along the border. A
+        polygon that lies inside comes back as it is.
     """
-    low, high = np.array([-_FAR, -_FAR]), np.array([width + _FAR, height + _FAR])
-    if (polygon >= low).all() and (polygon <= high).all():
-        return polygon
     for axis in (0, 1):
-        for limit, sign in ((low[axis], 1.0), (high[axis], -1.0)):
-            polygon = _clip_half_plane(polygon, axis, limit, sign)
+        for limit, sign in ((low[axis], 1), (high[axis], -1)):
+            depth = sign * (polygon[:, axis] - limit)
+            inside = depth >= 0
+            if inside.all():
+                continue
+            follower, its_depth = np.roll(polygon, -1, axis=0), np.roll(depth, -1)
+            crosses = inside != np.roll(inside, -1)
+            share = np.divide(depth, depth - its_depth, out=np.zeros_like(depth), where=crosses)
+            border = polygon + share[:, None] * (follower - polygon)
+            border[:, axis] = limit
+            corners = np.stack((polygon, border), axis=1).reshape(-1, 2)
+            polygon = corners[np.stack((inside, crosses), axis=1).reshape(-1)]
     return polygon
-
-
-def _clip_half_plane(polygon: np.ndarray, axis: int, limit: float, sign: float) -> np.ndarray:
-    """The part of a polygon where sign * (coordinate - limit) >= 0."""
-    following = np.roll(polygon, -1, axis=0)
-    here = sign * (polygon[:, axis] - limit)
-    there = sign * (following[:, axis] - limit)
-    crosses = (here >= 0) != (there >= 0)
-    weight = np.zeros(len(polygon))
-    weight[crosses] = here[crosses] / (here[crosses] - there[crosses])
-    points = np.stack((polygon, polygon + weight[:, None] * (following - polygon)), axis=1)
-    points[crosses, 1, axis] = limit
-    kept = np.stack((here >= 0, crosses), axis=1)
-    return points[kept]
 
 
 def trace(bitmap: np.ndarray) -> list[np.ndarray]:

@@ -190,9 +190,7 @@ class BinaryMaskList:
         return self.masks.shape[0]
 
     def __getitem__(self, item: Index) -> "BinaryMaskList":
-        index = normalize_index(item, len(self))
-        index = index if isinstance(index, slice) else index.to(self.masks.device)
-        return BinaryMaskList(self.masks[index], self.size)
+        return BinaryMaskList(take(self.masks, normalize_index(item, len(self))), self.size)
 
     def transpose(self, method: int) -> "BinaryMaskList":
         """Mirrored: 0 left-right, 1 top-bottom."""
@@ -346,11 +344,9 @@ class SegmentationMask:
 
         An empty bitmap becomes an instance without polygons.
         """
-        return (
-            self
-            if mode == self.mode
-            else SegmentationMask(self.instances, self.size, mode, allow_empty=True)
-        )
+        if mode == self.mode:
+            return self
+        return SegmentationMask(self.instances, self.size, mode, allow_empty=True)
 
     def get_mask_tensor(self) -> Tensor:
         """(N, H, W) bool, also for N = 1 (where maskrcnn-benchmark dropped the dimension)."""

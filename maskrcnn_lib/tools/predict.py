@@ -179,7 +179,6 @@ class _Writer:
 
     def _collect(self, path: Path, predictions: "BoxList") -> None:
         from maskrcnn_lib.checkpoint.class_names import published_category_ids
-        from maskrcnn_lib.evaluation.coco_results import coco_results
 
         image_id = len(self._images) + 1
         width, height = predictions.size
@@ -191,8 +190,7 @@ class _Writer:
                 "height": height,
             }
         )
-        self._results += coco_results(
-            predictions,
+        self._results += predictions.to_coco(
             image_id=image_id,
             category_ids=published_category_ids(self._demo.CATEGORIES),
             paste=self._demo.detector.paste_rule,

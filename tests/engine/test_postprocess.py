@@ -5,7 +5,6 @@ import torch
 
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.engine.postprocess import keep_confident, restore_original_size
-from maskrcnn_lib.evaluation.coco_results import coco_results
 from maskrcnn_lib.modeling.roi_heads.mask_head.inference import Masker
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.visualization.crops import instance_crops
@@ -73,7 +72,7 @@ def test_every_way_to_pixels_pastes_closed_pixel_boxes_as_maskrcnn_benchmark():
         for mask, box in zip(masks, scaled.tolist(), strict=True)
     ]
     (pasted,) = Masker(box_end_offset=offset)([masks], [restored])
-    results = coco_results(restored, image_id=1, category_ids=[0, 1, 2], paste=dialect.paste_rule)
+    results = restored.to_coco(image_id=1, category_ids=[0, 1, 2], paste=dialect.paste_rule)
     crops = instance_crops(restored, paste=dialect.paste_rule)
     ways = zip(pasted, results, crops, expected, scaled.tolist(), strict=True)
     for bitmap, result, (crop, (left, top)), truth, (x1, y1, x2, y2) in ways:

@@ -10,7 +10,6 @@ from maskrcnn_lib.evaluation.coco_eval import (
     METRICS,
     available_backends,
     evaluate_coco,
-    evaluate_with_curves,
 )
 
 FAST_BACKENDS = ("hotcoco", "faster-coco-eval")
@@ -97,8 +96,8 @@ def test_fast_backends_agree_with_pycocotools(backend, seed):
 @pytest.mark.parametrize("backend", available_backends())
 def test_curves_are_those_of_pycocotools(backend):
     truth, results = random_dataset(1)
-    curves = evaluate_with_curves(truth, results, "bbox", backend=backend).curves
-    reference = evaluate_with_curves(truth, results, "bbox", backend="pycocotools").curves
+    curves = evaluate_coco(truth, results, "bbox", backend=backend).curves
+    reference = evaluate_coco(truth, results, "bbox", backend="pycocotools").curves
     assert curves.precision.shape == (10, 101, len(truth["categories"]), 4, 3)
     np.testing.assert_allclose(curves.precision, reference.precision, rtol=0, atol=1e-9)
     np.testing.assert_allclose(curves.recall, reference.recall, rtol=0, atol=1e-9)

@@ -9,7 +9,6 @@ import torch
 
 from maskrcnn_lib.data.datasets import COCODataset
 from maskrcnn_lib.evaluation.coco_eval import KEYPOINT_METRICS, available_backends, evaluate_coco
-from maskrcnn_lib.evaluation.coco_results import coco_results
 from maskrcnn_lib.evaluation.ground_truth import coco_content
 from maskrcnn_lib.evaluation.keypoint_truth import PERSON_SIGMAS, check_sigmas
 from maskrcnn_lib.structures.bounding_box import BoxList
@@ -36,7 +35,7 @@ def as_detections(dataset, noise=0.0):
         found.add_field("keypoints", Keypoints(points, target.size))
         found.add_field("labels", target.get_field("labels"))
         found.add_field("scores", torch.from_numpy(rng.random(len(target))))
-        results += coco_results(found, image_id=dataset.ids[index], category_ids=[-1, 1])
+        results += found.to_coco(image_id=dataset.ids[index], category_ids=[-1, 1])
     return [{key: value for key, value in r.items() if key != "bbox"} for r in results]
 
 

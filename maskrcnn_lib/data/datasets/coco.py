@@ -1,6 +1,5 @@
 """Images with annotations in COCO's JSON format."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from maskrcnn_lib.data.annotation_report import AnnotationReport
 from maskrcnn_lib.data.annotations import ValidContent, validate_coco
+from maskrcnn_lib.data.converters.content import read_json
 from maskrcnn_lib.data.datasets.packed import PackedRecords
 from maskrcnn_lib.data.datasets.targets import build_target
 from maskrcnn_lib.data.image_io import read_image
@@ -76,7 +76,7 @@ class COCODataset:
         self.source = source or ("annotations" if in_memory else str(ann_file))
         self.report = AnnotationReport(self.source)
         try:
-            content = ann_file if in_memory else _read_json(Path(ann_file))
+            content = ann_file if in_memory else read_json(Path(ann_file))
             valid = validate_coco(content, self.report, self.root)
         except RecursionError as error:
             raise ValueError(f"{self.source} is nested too deeply for annotations") from error
@@ -203,13 +203,3 @@ def _has_objects(annotations: Sequence[Mapping[str, Any]], min_visible_keypoints
     if all(min(a["bbox"][2:]) <= _MIN_SIDE for a in objects):
         return False
     return sum(a.get("num_keypoints", 0) for a in objects) >= min_visible_keypoints
-
-
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"no annotation file at {path}")
-    try:
-        # utf-8-sig also takes files that begin with a byte order mark
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # also of numbers with too many digits
-        raise ValueError(f"{path} is not JSON: {error}") from error

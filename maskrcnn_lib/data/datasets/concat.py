@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.data.statistics import read_target
 from maskrcnn_lib.structures.bounding_box import BoxList
 
 _BACKGROUND = "__background__"
@@ -82,10 +83,7 @@ class ConcatDataset:
     def target(self, index: int) -> BoxList:
         """The target alone, where the part can give it without reading the image."""
         part, position = self.locate(index)
-        dataset = self.datasets[part]
-        has_target = hasattr(dataset, "target")
-        target = dataset.target(position) if has_target else dataset[position][1]
-        return self._relabel(target, part)
+        return self._relabel(read_target(self.datasets[part], position), part)
 
     def get_img_info(self, index: int) -> dict[str, Any]:
         """Height, width and whatever else the part says of the image."""

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_lib.structures.bounding_box import BoxList
+from maskrcnn_lib.structures.polygons import clip_polygon
 from maskrcnn_lib.structures.segmentation_mask import BinaryMaskList, SegmentationMask
 
 _MIN_SIDE = 1.0  # pixels; what remains narrower or lower of an object is no object any more
@@ -67,38 +68,14 @@ def visible_boxes(masks: SegmentationMask) -> Tensor:
     """
     if isinstance(masks.instances, BinaryMaskList):
         return _boxes_of_bitmaps(masks.instances.masks)
-    width, height = masks.size
     boxes = torch.zeros((len(masks), 4))
     for box, instance in zip(boxes, masks.instances.polygons, strict=True):
-        parts = [clip_polygon(p.numpy().reshape(-1, 2), width, height) for p in instance.polygons]
+        polygons = (polygon.numpy().reshape(-1, 2) for polygon in instance.polygons)
+        parts = [clip_polygon(polygon, (0, 0), masks.size) for polygon in polygons]
         points = np.concatenate([*parts, np.empty((0, 2))])
         if len(points):
             box.copy_(torch.from_numpy(np.concatenate((points.min(axis=0), points.max(axis=0)))))
     return boxes
-
-
-def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
-    """The part of a polygon inside 0 .. width, 0 .. height (Sutherland and Hodgman, 1974).
-
-    Args:
-        polygon: (K, 2) corners.
-
-    Returns:
-        (L, 2); parts that belong together only outside stay joined by lines along the border.
-    """
-    for axis, limit, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
-        depth = sign * (polygon[:, axis] - limit)
-        inside = depth >= 0
-        if inside.all():
-            continue
-        follower, its_depth = np.roll(polygon, -1, axis=0), np.roll(depth, -1)
-        crosses = inside != np.roll(inside, -1)
-        share = np.divide(depth, depth - its_depth, out=np.zeros_like(depth), where=crosses)
-        border = polygon + share[:, None] * (follower - polygon)
-        border[:, axis] = limit
-        corners = np.stack((polygon, border), axis=1).reshape(-1, 2)
-        polygon = corners[np.stack((inside, crosses), axis=1).reshape(-1)]
-    return polygon
 
 
 def _boxes_of_bitmaps(masks: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from maskrcnn_lib.data.transforms import (
     RandomShortSide,
     crop_sample,
 )
-from maskrcnn_lib.data.transforms.crop import clip_polygon, visible_boxes
+from maskrcnn_lib.data.transforms.crop import visible_boxes
 from maskrcnn_lib.data.transforms.image_transform import ImageTransform
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.structures.keypoint import Keypoints
+from maskrcnn_lib.structures.polygons import clip_polygon
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 HEIGHT, WIDTH = 60, 90
@@ -126,7 +127,7 @@ def test_clipped_polygons_cover_the_pixels_of_the_cut_bitmap():
         radii = rng.uniform(5, 25, 12)
         centre = rng.uniform(0, 1, 2) * (40, 30)
         polygon = centre + np.stack((np.cos(angles), np.sin(angles)), 1) * radii[:, None]
-        clipped = clip_polygon(polygon, 40, 30)
+        clipped = clip_polygon(polygon, (0, 0), (40, 30))
         whole = bitmap(polygon + 40, 120, 120)[40:70, 40:80]
         part = bitmap(clipped, 30, 40) if len(clipped) > 2 else np.zeros((30, 40), bool)
         different.append((whole != part).sum())

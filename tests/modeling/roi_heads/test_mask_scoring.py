@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from maskrcnn_lib.config import get_cfg
-from maskrcnn_lib.evaluation.coco_results import coco_results
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.roi_heads.mask_head.mask_scoring import mask_ious
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
@@ -88,7 +87,7 @@ def test_masks_get_a_score_of_their_own_that_counts_for_masks_alone(make_tiny_mo
         found = model(toy_batch[0])[0]
     scores, labels = found.get_field("scores"), found.get_field("labels")
     torch.testing.assert_close(found.get_field("mask_scores"), scores * labels / 4)
-    result = coco_results(found, image_id=1, category_ids=[-1, 1, 2, 3])[0]
+    result = found.to_coco(image_id=1, category_ids=[-1, 1, 2, 3])[0]
     boxes, masks = _only("bbox", result), _only("segm", result)
     assert boxes["score"] == scores[0].item()
     assert masks["score"] == found.get_field("mask_scores")[0].item()
