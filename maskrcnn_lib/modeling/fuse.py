@@ -24,20 +24,28 @@ from maskrcnn_lib.layers.weight_lists import (
     in_dtype,
     scaled_again_for_backward,
 )
+from maskrcnn_lib.modeling.norm_search import pairs_in_use
 
-# Norms that do the same to every input, the latter outside training mode.
-ConstantNorm = FrozenBatchNorm2d | nn.BatchNorm2d | nn.SyncBatchNorm
+# Frozen norms of torchvision and timm, which cannot be imported here, and timm's convolution that
+# pads as TensorFlow does.
+_FROZEN_ELSEWHERE = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")
+_CONVOLUTIONS_ELSEWHERE = ("Conv2dSame",)
+# Pairs in layers of other libraries are found on a picture of this height and width.
+_TRIAL = (64, 96)
 
 
-def _scale_and_shift(norm: ConstantNorm) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """(C,) factor and (C,) offset of a norm that does the same to every input."""
     if isinstance(norm, FrozenBatchNorm2d):
         return norm.scale_and_shift()
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is None:
+        return scale, -norm.running_mean * scale
+    scale = norm.weight * scale
     return scale, norm.bias - norm.running_mean * scale
 
 
-def _folded(conv: nn.Conv2d, norm: ConstantNorm) -> tuple[Tensor, Tensor]:
+def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does ``norm(conv(x))``."""
     scale, shift = _scale_and_shift(norm)
     if conv.bias is not None:
@@ -192,24 +200,52 @@ def fuse_frozen_norms(model: nn.Module) -> nn.Module:
     """Folds every constant norm of ``model`` into its convolution, in place, and returns the model.
 
     Constant are frozen norms, and batch norms in evaluation mode. A pair is found where a
-    Sequential has a norm right behind a Conv2d, and where a module names its pairs in an attribute
-    ``conv_norm_pairs`` (tuples of two child names). The norm becomes an Identity and the
-    convolution gets a bias: predictions stay the same up to rounding, the names in the state dict
-    do not. For inference only: load weights before, train without.
+    Sequential has a norm right behind a Conv2d, where a module names its pairs in an attribute
+    ``conv_norm_pairs`` (tuples of two child names), and by a trial where a module says with an
+    attribute ``foreign_layers`` that its layers know nothing of this. The norm becomes an Identity
+    and the convolution gets a bias: predictions stay the same up to rounding, the names in the
+    state dict do not. For inference only: load weights before, train without.
     """
     for module in model.modules():
+        if getattr(module, "foreign_layers", False):
+            _fuse_foreign(module)
         for conv_name, norm_name in _pairs(module):
             conv, norm = getattr(module, conv_name), getattr(module, norm_name)
-            if isinstance(conv, nn.Conv2d) and _is_constant(norm):
+            if _is_convolution(conv) and _is_constant(norm):
                 _fuse(conv, norm)
-                setattr(module, norm_name, nn.Identity())
+                setattr(module, norm_name, _behind(norm))
     return model
 
 
+def _fuse_foreign(body: nn.Module) -> None:
+    names = {layer: name for name, layer in body.named_modules()}
+    norms = [layer for layer in names if _is_constant(layer)]
+    if not norms:
+        return
+    convs = [layer for layer in names if _is_convolution(layer)]
+    images = next(body.parameters()).new_zeros(1, 3, *_TRIAL)
+    for conv, norm in pairs_in_use(body, convs, norms, images):
+        _fuse(conv, norm)
+        body.set_submodule(names[norm], _behind(norm))
+
+
+def _is_convolution(layer: nn.Module) -> bool:
+    """Whether its weights times a factor are its output times the factor, which those that
+    standardise their weights do not give."""
+    named = type(layer).__name__ in _CONVOLUTIONS_ELSEWHERE
+    return type(layer) in (nn.Conv2d, DFConv2d) or named
+
+
 def _is_constant(norm: nn.Module) -> bool:
-    return isinstance(norm, FrozenBatchNorm2d) or (
-        isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and not norm.training
-    )
+    if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+        return not norm.training and norm.running_var is not None
+    return isinstance(norm, FrozenBatchNorm2d) or type(norm).__name__ in _FROZEN_ELSEWHERE
+
+
+def _behind(norm: nn.Module) -> nn.Module:
+    """What a norm does besides: timm's may hold a dropout and an activation."""
+    others = list(norm.children())
+    return nn.Sequential(*others) if others else nn.Identity()
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:
@@ -220,7 +256,7 @@ def _pairs(module: nn.Module) -> list[tuple[str, str]]:
 
 
 @torch.no_grad()
-def _fuse(conv: nn.Conv2d, norm: ConstantNorm) -> None:
+def _fuse(conv: nn.Conv2d, norm: nn.Module) -> None:
     weight, bias = _folded(conv, norm)
     conv.weight.copy_(weight)
     conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)

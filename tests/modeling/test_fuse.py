@@ -8,6 +8,8 @@ from torch import nn
 
 from maskrcnn_lib.layers.batch_norm import FrozenBatchNorm2d
 from maskrcnn_lib.modeling.backbone.resnet import ResNet
+from maskrcnn_lib.modeling.backbone.timm_body import make_timm_body
+from maskrcnn_lib.modeling.backbone.torchvision_body import make_torchvision_body
 from maskrcnn_lib.modeling.fuse import (
     conv_frozen_norm,
     conv_norm,
@@ -104,6 +106,68 @@ def test_fusing_a_sequential_and_a_lone_norm():
     assert isinstance(model[1], nn.Identity)
     assert isinstance(model[2][1], FrozenBatchNorm2d)
     torch.testing.assert_close(model(x), before)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+@pytest.mark.parametrize(
+    ("make_body", "name", "left"),
+    [
+        (make_timm_body, "resnet18d", 0),
+        (make_timm_body, "efficientnet_b0", 0),  # its norms hold the activation
+        (make_timm_body, "tf_efficientnet_b0", 0),  # its convolutions pad by themselves
+        (make_timm_body, "densenet121", 1 + 58 + 3),  # those that read what several layers gave
+        (make_torchvision_body, "resnet18", 0),
+        (make_torchvision_body, "densenet121", 1 + 58 + 3),
+    ],
+)
+def test_fusing_the_bodies_of_other_libraries_keeps_their_maps(make_body, name, left, norm):
+    if make_body is make_timm_body:
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    body = make_body(name, (8, 16, 32), norm=norm).eval()
+    norms = [module for module in body.modules() if hasattr(module, "running_var")]
+    with torch.no_grad():
+        for module in norms:
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.uniform_(0.5, 1.0)
+            module.bias.uniform_(-0.1, 0.1)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        before = body(images)
+        after = fuse_frozen_norms(body)(images)
+    assert len(norms) > left
+    assert sum(hasattr(module, "running_var") for module in body.modules()) == left
+    for mine, reference in zip(after, before, strict=True):
+        # A hundred layers, each of which rounds the sums of up to 4608 products another way.
+        bound = 1e-5 * float(reference.abs().max())
+        torch.testing.assert_close(mine, reference, rtol=0, atol=bound)
+
+
+def test_convolutions_that_standardise_their_weights_keep_their_norm():
+    standardised = pytest.importorskip("timm").layers.StdConv2d(3, 4, 3)
+    model = nn.Sequential(standardised, random_norm(4)).eval()
+    x = torch.randn(1, 3, 8, 8)
+    with torch.inference_mode():
+        before = model(x)
+        assert torch.equal(fuse_frozen_norms(model)(x), before)
+
+
+def test_a_convolution_that_two_layers_read_keeps_its_norm():
+    class Block(nn.Module):
+        foreign_layers = True
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), random_norm(4)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.norm(y) + y
+
+    model, x = Block(), torch.randn(1, 3, 8, 8)
+    before = model(x)
+    assert torch.equal(fuse_frozen_norms(model)(x), before)
 
 
 def test_fused_convolution_keeps_frozen_parameters_frozen():

@@ -37,6 +37,7 @@ class TimmBody(nn.Module):
     """
 
     classifier_eps = 0.0
+    foreign_layers = True  # see modeling.fuse
 
     def __init__(
         self, model: nn.Module, strides: Sequence[int], *, freeze_at: int = 0, norm: str = "frozen"

@@ -56,6 +56,8 @@ class TorchvisionBody(nn.Module):
         ValueError: the model is no chain, or has no map like that.
     """
 
+    foreign_layers = True  # see modeling.fuse
+
     def __init__(
         self,
         model: nn.Module,
