@@ -106,6 +106,17 @@ def _over(pairs: Tensor, divisors: Sequence[float]) -> Tensor:
     return torch.stack((x / first, y / second), dim=-1)
 
 
+def extend_boxes(boxes: Tensor, end_offset: float) -> Tensor:
+    """The boxes with ``end_offset`` (``Dialect.box_end_offset``) added to x2 and y2.
+
+    Args:
+        boxes: (..., 4) xyxy, or (..., 5) with the index of the image in front.
+    """
+    if not end_offset:
+        return boxes
+    return torch.cat((boxes[..., :-2], boxes[..., -2:] + end_offset), dim=-1)
+
+
 def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
     """Moves the corners of the boxes into their image.
 

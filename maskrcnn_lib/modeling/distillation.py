@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from maskrcnn_lib.modeling.detector.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_lib.modeling.losses import LossSum, at_least_float32, mean_losses
 from maskrcnn_lib.modeling.outputs import Proposals
+from maskrcnn_lib.modeling.roi_heads.box_head.loss import offsets_of_class
 from maskrcnn_lib.modeling.roi_heads.regions import Regions, Rows, all_rows, positive_rows
 from maskrcnn_lib.modeling.rpn.rpn import Predictions
 from maskrcnn_lib.modeling.targets import Seeds, Targets, batch_targets
@@ -258,9 +259,10 @@ class DistillingDetector(nn.Module):
             every_logit, goal_offsets = teacher_box.predictor(pooled)
             goal_logits = merge_classes(at_least_float32(every_logit), self.teacher_labels)
             likely = goal_logits.softmax(dim=1)[:, 1:].max(dim=1)
+            labels = likely.indices + 1
         box_loss = offset_loss(
-            _of_class(offsets, likely.indices + 1),
-            _of_class(goal_offsets, self._in_teacher(likely.indices + 1)),
+            offsets_of_class(offsets, labels, logits.shape[1]),
+            offsets_of_class(goal_offsets, self._in_teacher(labels), every_logit.shape[1]),
             likely.values * rows.valid,
         )
         return own, {"classes": class_loss(logits, goal_logits, rows.valid), "boxes": box_loss}
@@ -284,14 +286,6 @@ class DistillingDetector(nn.Module):
     def _in_teacher(self, labels: Tensor) -> Tensor:
         """The teacher's labels for the student's."""
         return torch.tensor(self.teacher_labels, device=labels.device)[labels]
-
-
-def _of_class(offsets: Tensor, labels: Tensor) -> Tensor:
-    """(K, 4) offsets of each region's class from (K, k * 4); the last four where k is 2."""
-    by_class = offsets.unflatten(1, (-1, 4))
-    if by_class.shape[1] == 2:
-        return by_class[:, 1]
-    return by_class.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
 
 
 def _joined(first: Proposals, second: Proposals) -> Proposals:

@@ -54,7 +54,7 @@ def box_losses(
         box_coder,
     )[0]
     box_loss = smooth_l1_where(
-        at_least_float32(_of_class(box_offsets, rows.labels, class_logits.shape[1])),
+        at_least_float32(offsets_of_class(box_offsets, rows.labels, class_logits.shape[1])),
         goal,
         positive,
         beta=beta,
@@ -66,8 +66,14 @@ def box_losses(
     }
 
 
-def _of_class(box_offsets: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """(K, 4) offsets of each region's class."""
+def offsets_of_class(box_offsets: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """(K, 4) offsets of each region's class.
+
+    Args:
+        box_offsets: (K, C * 4), or (K, k * 4) whose last four serve all classes.
+        labels: (K,) int64.
+        num_classes: C, with background.
+    """
     by_class = box_offsets.unflatten(1, (-1, 4))  # (K, k, 4)
     if by_class.shape[1] != num_classes:
         return by_class[:, -1]

@@ -1,9 +1,9 @@
 """From heat maps to keypoints, under each toolbox's conventions."""
 
-import torch
 from torch import Tensor
 
 from maskrcnn_lib.layers.heat_map_peaks import heat_map_peaks
+from maskrcnn_lib.modeling.box_coder import extend_boxes
 
 
 def locate_keypoints(logits: Tensor, boxes: Tensor, *, box_end_offset: float = 0.0) -> Tensor:
@@ -18,6 +18,5 @@ def locate_keypoints(logits: Tensor, boxes: Tensor, *, box_end_offset: float = 0
     Returns:
         (R, P, 3) float32: x, y in pixels, and the logit there.
     """
-    ends = boxes[:, 2:] + box_end_offset
-    peaks = heat_map_peaks(logits.float(), torch.cat((boxes[:, :2], ends), dim=1))
+    peaks = heat_map_peaks(logits.float(), extend_boxes(boxes, box_end_offset))
     return peaks - peaks.new_tensor([box_end_offset / 2, box_end_offset / 2, 0.0])

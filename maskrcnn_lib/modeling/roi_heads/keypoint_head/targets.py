@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from maskrcnn_lib.modeling.box_coder import extend_boxes
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
 
@@ -33,7 +34,7 @@ def keypoint_targets(
         (K, P) int64 cell, row * M + column, and (K, P) bool, for P keypoints.
     """
     points_per_object = targets.keypoints.shape[2]
-    regions = _with_end_offset(rows.rois[:, 1:], box_end_offset)
+    regions = extend_boxes(rows.rois[:, 1:], box_end_offset)
     if targets.boxes.shape[1] == 0:
         cells = torch.zeros((len(regions), points_per_object), dtype=torch.int64)
         cells = cells.to(regions.device)
@@ -43,7 +44,7 @@ def keypoint_targets(
     points = keypoints[..., :2] + box_end_offset / 2
     labelled = (keypoints[..., 2] > 0) & rows.valid[:, None]
     if needs_point_in_object:
-        objects = _with_end_offset(targets.boxes.flatten(0, 1)[which], box_end_offset)
+        objects = extend_boxes(targets.boxes.flatten(0, 1)[which], box_end_offset)
         labelled = labelled & _inside(points, objects).logical_and(labelled).any(1, keepdim=True)
     cells, inside = points_to_cells(points, regions, resolution)
     return cells, inside & labelled
@@ -68,10 +69,6 @@ def points_to_cells(points: Tensor, boxes: Tensor, resolution: int) -> tuple[Ten
     position = torch.where(inside[..., None], (points - low) * scale, 0.0)
     column, row = position.floor().long().clamp(max=resolution - 1).unbind(-1)
     return row * resolution + column, inside
-
-
-def _with_end_offset(boxes: Tensor, offset: float) -> Tensor:
-    return boxes + boxes.new_tensor([0.0, 0.0, offset, offset])
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:

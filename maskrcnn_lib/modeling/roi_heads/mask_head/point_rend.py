@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from maskrcnn_lib.config.dialects import get_dialect
+from maskrcnn_lib.modeling.box_coder import extend_boxes
 from maskrcnn_lib.modeling.losses import LossSum, at_least_float32
 from maskrcnn_lib.modeling.make_layers import init_kaiming_normal, make_fc
-from maskrcnn_lib.modeling.outputs import Detections
+from maskrcnn_lib.modeling.outputs import Detections, pick
 from maskrcnn_lib.modeling.poolers import boxes_to_rois
 from maskrcnn_lib.modeling.roi_heads.mask_head.loss import mask_loss
 from maskrcnn_lib.modeling.roi_heads.mask_head.point_sampling import (
@@ -170,23 +171,23 @@ class PointRendHead(RegionHead):
         """Returns the detections with masks of M x M, M the coarse side doubled ``subdivisions``
         times; arguments as of ``RegionHead.forward``."""
         rois = boxes_to_rois(detections.boxes)
-        channels = (detections.labels.flatten() - 1).clamp(min=0)
+        channels = (detections.labels.flatten() - 1).clamp(min=0)[:, None]
         logits = self._subdivide(features, rois, channels)
         masks = logits.sigmoid().unflatten(0, detections.labels.shape)
         return detections._replace(masks=masks)
 
     def _extract(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        return self.feature_extractor(features, self._covered(rois))
+        return self.feature_extractor(features, extend_boxes(rois, self.box_end_offset))
 
     def _losses(
         self, x: Tensor, features: Sequence[Tensor], rows: Rows, targets: Targets
     ) -> dict[str, LossSum]:
         """``loss_mask`` and ``loss_point``, the binary cross entropy of the coarse mask and of the
         points."""
-        rois = self._covered(rows.rois)
-        channels = (rows.labels - 1).clamp(min=0)
+        rois = extend_boxes(rows.rois, self.box_end_offset)
+        channels = (rows.labels - 1).clamp(min=0)[:, None]
         coarse = at_least_float32(self.predictor(x))
-        own = _of_class(coarse, channels)  # (K, side, side)
+        own = pick(coarse, channels)[:, 0]  # (K, side, side)
         settings = {"box_end_offset": self.box_end_offset}
         goal = mask_targets(targets, rows, own.shape[-1], method=self.target, **settings)
         points = training_points(
@@ -197,7 +198,7 @@ class PointRendHead(RegionHead):
             oversampling=self.rule.oversampling,
             uncertain_share=self.rule.uncertain_share,
         )
-        found = _of_class(self._refine(features, rois, coarse, points), channels)  # (K, P)
+        found = pick(self._refine(features, rois, coarse, points), channels)  # (K, 1, P)
         # Points are compared with the mask at the resolution that inference ends with.
         finest = own.shape[-1] << self.rule.subdivisions
         whole = mask_targets(targets, rows, finest, method="raster", **settings)
@@ -205,14 +206,14 @@ class PointRendHead(RegionHead):
         truth = sample_points(whole[:, None], owners, points)  # (K, 1, P)
         return {
             "loss_mask": mask_loss(own, goal, rows.valid),
-            "loss_point": mask_loss(found[:, None], truth, rows.valid),
+            "loss_point": mask_loss(found, truth, rows.valid),
         }
 
     def _subdivide(self, features: Sequence[Tensor], rois: Tensor, channels: Tensor) -> Tensor:
-        """(K, M, M) logits of the regions' classes."""
+        """(K, M, M) logits of one channel (K, 1) of each region."""
         coarse = self.predictor(self._extract(features, rois)).float()
-        rois = self._covered(rois)
-        logits = _of_class(coarse, channels)[:, None]
+        rois = extend_boxes(rois, self.box_end_offset)
+        logits = pick(coarse, channels)  # (K, 1, side, side)
         for step in range(1, self.rule.subdivisions + 1):
             logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
             side = logits.shape[-1]
@@ -220,8 +221,8 @@ class PointRendHead(RegionHead):
                 continue  # all cells of the next size are refined
             cells = uncertain_cells(logits[:, 0], min(self.rule.subdivision_points, side * side))
             points = cell_middles(side, rois.device)[cells]  # (K, P, 2)
-            found = _of_class(self._refine(features, rois, coarse, points), channels)
-            logits = logits.flatten(2).scatter(2, cells[:, None], found[:, None].to(logits))
+            found = pick(self._refine(features, rois, coarse, points), channels)
+            logits = logits.flatten(2).scatter(2, cells[:, None], found.to(logits))
             logits = logits.view(-1, 1, side, side)
         return logits[:, 0]
 
@@ -232,16 +233,6 @@ class PointRendHead(RegionHead):
         owners = torch.arange(len(rois), device=rois.device)
         at_points = self.feature_extractor.at(features, rois, points)
         return self.point_head(at_points, sample_points(coarse, owners, points))
-
-    def _covered(self, rois: Tensor) -> Tensor:
-        """The regions that the masks cover."""
-        return torch.cat((rois[:, :3], rois[:, 3:] + self.box_end_offset), dim=1)
-
-
-def _of_class(logits: Tensor, channels: Tensor) -> Tensor:
-    """(K, ...) of logits (K, classes, ...) those of one channel per row."""
-    index = channels.view(-1, *[1] * (logits.dim() - 1)).expand(-1, 1, *logits.shape[2:])
-    return logits.gather(1, index)[:, 0]
 
 
 def build_point_rend_head(cfg: CfgNode, in_channels: int) -> PointRendHead:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from maskrcnn_lib.layers.mask_targets import bitmap_mask_targets, polygon_mask_targets
 from maskrcnn_lib.layers.roi_align import roi_align
+from maskrcnn_lib.modeling.box_coder import extend_boxes
 from maskrcnn_lib.modeling.packed_masks import PackedMasks
 from maskrcnn_lib.modeling.roi_heads.regions import Rows
 from maskrcnn_lib.modeling.targets import Targets
@@ -41,9 +42,7 @@ def mask_targets(
     Returns:
         (K, M, M) float32 on the device of ``rows``; zeros where a row is not valid.
     """
-    boxes = rows.rois[:, 1:]
-    if box_end_offset:
-        boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + box_end_offset), dim=1)
+    boxes = extend_boxes(rows.rois[:, 1:], box_end_offset)
     images = rows.rois[:, 0].long()
     if targets.boxes.shape[1] == 0:
         return boxes.new_zeros((len(boxes), resolution, resolution))
