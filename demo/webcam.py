@@ -64,6 +64,7 @@ def main(
         masks_per_dim=args.masks_per_dim,
         min_image_size=args.min_image_size,
         weights=weights,
+        color_by="class",
     )
     with open_frames(args.camera) as frames:
         for frame in islice(frames, args.max_frames):

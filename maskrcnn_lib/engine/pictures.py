@@ -16,12 +16,8 @@ from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.postprocess import keep_confident
 from maskrcnn_lib.engine.testing import read_images
-from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.visualization.colors import class_colors
-from maskrcnn_lib.visualization.crops import instance_crops
 from maskrcnn_lib.visualization.curves import draw_curves, draw_label_statistics
-from maskrcnn_lib.visualization.draw import draw_boxes, draw_labels, draw_masks
-from maskrcnn_lib.visualization.pages import draw_target, image_page
+from maskrcnn_lib.visualization.pages import draw_found, draw_target, image_page
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +89,9 @@ def draw_outcome(detector: Detector, dataset: Any, output: str | Path) -> None:
     for index in range(min(_IMAGES, len(dataset))):
         (image,) = read_images(dataset, [index])
         (found,) = detector([image])
-        drawn.append(_draw_found(image, keep_confident(found, _CONFIDENT), detector))
+        confident = keep_confident(found, _CONFIDENT)
+        picture = draw_found(image, confident, detector.class_names, paste=detector.paste_rule)
+        drawn.append(_shrunk(picture, _SIDE))
     _save(image_page(drawn), output / "val_batch0_pred.jpg")
 
 
@@ -103,24 +101,6 @@ def displayable(pixels: Tensor, cfg: Any) -> np.ndarray:
     image = (pixels * std + mean).permute(1, 2, 0)
     image = image.flip(2) if cfg.INPUT.TO_BGR255 else image * 255
     return image.round().clamp(0, 255).byte().contiguous().numpy()
-
-
-def _draw_found(image: np.ndarray, found: BoxList, detector: Detector) -> np.ndarray:
-    import cv2
-
-    labels = found.get_field("labels").numpy()
-    colors, boxes = class_colors(labels), found.convert("xyxy").bbox.numpy()
-    if found.has_field("mask"):
-        image = draw_masks(image, instance_crops(found, paste=detector.paste_rule), colors)
-    scores = found.get_field("scores").tolist()
-    texts = [
-        f"{detector.class_names[label]} {score:.2f}"
-        for label, score in zip(labels.tolist(), scores, strict=True)
-    ]
-    image = draw_labels(draw_boxes(image, boxes, colors), boxes, texts, colors)
-    scale = _SIDE / max(image.shape[:2])
-    size = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _count_labels(dataset: Any, class_names: Sequence[str]) -> tuple[Counter[str], np.ndarray]:
@@ -133,6 +113,14 @@ def _count_labels(dataset: Any, class_names: Sequence[str]) -> tuple[Counter[str
         sides = target.convert("xywh").bbox[:, 2:].numpy()
         sizes.append(sides / np.array(target.size))
     return counts, np.concatenate(sizes)
+
+
+def _shrunk(image: np.ndarray, longer_side: int) -> np.ndarray:
+    import cv2
+
+    scale = longer_side / max(image.shape[:2])
+    size = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _save(image: np.ndarray, path: Path) -> None:

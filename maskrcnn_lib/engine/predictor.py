@@ -11,13 +11,22 @@ from maskrcnn_lib.engine.inference import Weights, build_detector, default_model
 from maskrcnn_lib.engine.postprocess import keep_confident
 from maskrcnn_lib.layers import paste_masks
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.visualization.colors import class_colors
+from maskrcnn_lib.visualization.colors import class_colors, instance_colors
 from maskrcnn_lib.visualization.crops import instance_crops
-from maskrcnn_lib.visualization.draw import draw_boxes, draw_keypoints, draw_labels, draw_masks
+from maskrcnn_lib.visualization.draw import (
+    draw_boxes,
+    draw_masks,
+    draw_skeletons,
+    largest_first,
+)
 from maskrcnn_lib.visualization.heat_maps import mask_montage
+from maskrcnn_lib.visualization.labels import draw_labels
 
 # Images per forward pass of compute_predictions; bounds its memory.
 _BATCH_SIZE = 8
+
+COLOR_BY = ("instance", "class")
+"""What the colours of a picture tell apart."""
 
 
 class COCODemo:
@@ -34,6 +43,8 @@ class COCODemo:
         masks_per_dim: the montage has this many rows and columns.
         min_image_size: short side of the network's input; by default ``INPUT.MIN_SIZE_TEST``.
         weights: path, catalog name, URL or state dict; by default ``MODEL.WEIGHT``.
+        color_by: "instance": neighbours have different colours; "class": those of
+            :meth:`compute_colors_for_labels`, which do not change from frame to frame.
 
     Attributes:
         CATEGORIES: class name per label as the checkpoint gives them, index 0 the background.
@@ -48,11 +59,15 @@ class COCODemo:
         masks_per_dim: int = 2,
         min_image_size: int | None = None,
         weights: Weights | None = None,
+        color_by: str = "instance",
     ) -> None:
+        if color_by not in COLOR_BY:
+            raise ValueError(f"color_by must be {' or '.join(COLOR_BY)}, got {color_by!r}")
         self.cfg = get_cfg(default_model()) if cfg is None else cfg.clone()
         self.confidence_threshold = confidence_threshold
         self.show_mask_heatmaps = show_mask_heatmaps
         self.masks_per_dim = masks_per_dim
+        self.color_by = color_by
         self.detector = build_detector(self.cfg, weights, min_image_size=min_image_size)
         self.CATEGORIES = list(self.detector.class_names)
 
@@ -106,32 +121,26 @@ class COCODemo:
 
     def overlay_boxes(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
         """Draws the boxes."""
-        boxes = predictions.convert("xyxy").bbox.cpu().numpy()
-        return draw_boxes(image, boxes, self._colors(predictions))
+        boxes, order = _boxes(predictions), largest_first(_boxes(predictions))
+        return draw_boxes(image, boxes[order], self._colors(predictions)[order])
 
     def overlay_mask(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
         """Tints the masks and draws their contours."""
-        crops = instance_crops(predictions, paste=self.detector.paste_rule)
-        return draw_masks(image, crops, self._colors(predictions))
+        order = largest_first(_boxes(predictions))
+        crops = instance_crops(predictions[order], paste=self.detector.paste_rule)
+        return draw_masks(image, crops, self._colors(predictions)[order])
 
     def overlay_keypoints(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
         """Draws the skeletons."""
         keypoints = predictions.get_field("keypoints")
-        logits = keypoints.get_field("logits") if keypoints.has_field("logits") else None
-        return draw_keypoints(
-            image,
-            keypoints.keypoints.cpu().numpy(),
-            keypoints.CONNECTIONS,
-            scores=None if logits is None else logits.cpu().numpy(),
-        )
+        return draw_skeletons(image, keypoints, self._colors(predictions))
 
     def overlay_class_names(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
         """Writes class name and score at each box."""
-        boxes = predictions.convert("xyxy").bbox.cpu().numpy()
         scores = predictions.get_field("scores").tolist()
         names = [self.class_name(label) for label in predictions.get_field("labels").tolist()]
         texts = [f"{name}: {score:.2f}" for name, score in zip(names, scores, strict=True)]
-        return draw_labels(image, boxes, texts, self._colors(predictions))
+        return draw_labels(image, _boxes(predictions), texts, self._colors(predictions))
 
     def create_mask_montage(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
         """Heat maps of the first masks, ``masks_per_dim`` squared at most, in a grid."""
@@ -142,7 +151,9 @@ class COCODemo:
         return self.CATEGORIES[label] if label < len(self.CATEGORIES) else f"class {label}"
 
     def _colors(self, predictions: BoxList) -> np.ndarray:
-        return self.compute_colors_for_labels(predictions.get_field("labels"))
+        if self.color_by == "class":
+            return self.compute_colors_for_labels(predictions.get_field("labels"))
+        return instance_colors(_boxes(predictions))[:, ::-1]
 
     def _paste(self, predictions: BoxList) -> BoxList:
         if not predictions.has_field("mask"):
@@ -157,3 +168,8 @@ class COCODemo:
         )
         predictions.add_field("mask", pasted[:, None])
         return predictions
+
+
+def _boxes(predictions: BoxList) -> np.ndarray:
+    """(N, 4) xyxy."""
+    return predictions.convert("xyxy").bbox.cpu().numpy()

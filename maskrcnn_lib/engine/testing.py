@@ -21,11 +21,11 @@ from maskrcnn_lib.utils.comm import gather, get_rank, get_world_size
 logger = logging.getLogger(__name__)
 
 _READ_AHEAD = 2  # batches that are read while the model works on one
-# Per kind of result the field that a model gives and the key of the COCO result that comes of it.
+# Per kind of result the field that a model gives and the keys of the COCO result that come of it.
 _KINDS = {
-    "bbox": ("scores", "bbox"),
-    "segm": ("mask", "segmentation"),
-    "keypoints": ("keypoints", "keypoints"),
+    "bbox": ("scores", ("bbox",)),
+    "segm": ("mask", ("segmentation",)),
+    "keypoints": ("keypoints", ("keypoints", "keypoint_scores")),
 }
 
 
@@ -117,7 +117,7 @@ def gather_results(
 
 def _only(kind: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """A result without what belongs to other kinds."""
-    others = {key for other, (_, key) in _KINDS.items() if other != kind}
+    others = {key for other, (_, keys) in _KINDS.items() if other != kind for key in keys}
     kept = {key: value for key, value in result.items() if key not in others}
     mask_score = kept.pop("mask_score", kept["score"])
     return kept | {"score": mask_score} if kind == "segm" else kept

@@ -17,6 +17,7 @@ from maskrcnn_lib.data.datasets.build import build_test_datasets
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.measuring import DATASET_FILE
 from maskrcnn_lib.engine.parts import complete_parts, is_part, parts_in
+from maskrcnn_lib.visualization.draw import KEYPOINT_THRESHOLD
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +137,24 @@ def read_results(paths: Iterable[str | Path]) -> dict[str, Results]:
 def with_keypoints(
     results: Mapping[str, Sequence[Mapping[str, Any]]], kind: str
 ) -> Sequence[Mapping[str, Any]]:
-    """Results of one kind with the key points that were written for the same detections, if any."""
+    """Results of one kind with the key points that were written for the same detections, if any;
+    those that the model was not sure of are marked as not seen."""
     plain, points = results[kind], results.get("keypoints", ())
     marks = [[[e.get(key) for key in _OF_A_DETECTION] for e in part] for part in (plain, points)]
     if marks[0] != marks[1]:
         return plain
-    return [{**a, "keypoints": b["keypoints"]} for a, b in zip(plain, points, strict=True)]
+    return [{**a, "keypoints": _sure_points(b)} for a, b in zip(plain, points, strict=True)]
+
+
+def _sure_points(result: Mapping[str, Any]) -> list[float]:
+    """The key points of a result, the third number of those below the usual logit 0."""
+    points, scores = list(result["keypoints"]), result.get("keypoint_scores")
+    if scores is not None:
+        points[2::3] = [
+            seen if score > KEYPOINT_THRESHOLD else 0.0
+            for seen, score in zip(points[2::3], scores, strict=True)
+        ]
+    return points
 
 
 def _joined(known: Results, more: Results, what: str) -> Results:

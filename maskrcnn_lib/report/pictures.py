@@ -16,9 +16,17 @@ from maskrcnn_lib.report.errors import Verdict, judge
 from maskrcnn_lib.report.matching import match_images
 from maskrcnn_lib.report.outlines import bounding_box
 from maskrcnn_lib.structures.rle import decode_rle
-from maskrcnn_lib.visualization.colors import class_colors
-from maskrcnn_lib.visualization.draw import draw_boxes, draw_keypoints, draw_labels, draw_masks
+from maskrcnn_lib.visualization.colors import instance_colors
+from maskrcnn_lib.visualization.draw import (
+    draw_boxes,
+    draw_keypoints,
+    draw_masks,
+    largest_first,
+)
+from maskrcnn_lib.visualization.labels import draw_labels
 from maskrcnn_lib.visualization.pages import image_page
+
+_WRONG = (255, 40, 40)  # the colour of detections that find no object
 
 
 def comparisons(
@@ -31,6 +39,9 @@ def comparisons(
     images: range | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Images with annotated objects on the left and detections on the right.
+
+    Neighbours have different colours; a detection has that of the object that it finds at an
+    overlap of 0.5, and a wrong one is red. Key points alone are not compared.
 
     Args:
         dataset: see :func:`maskrcnn_lib.evaluation.ground_truth.coco_content`.
@@ -51,21 +62,52 @@ def comparisons(
     kind = next(kind for kind in ("segm", "bbox", "keypoints") if kind in results)
     content = coco_content(dataset)
     check_results(results[kind], kind, {image["id"] for image in content["images"]})
-    confident = [r for r in with_keypoints(results, kind) if r["score"] >= threshold]
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    confident = [
+        result
+        for result in with_keypoints(results, kind)
+        if result["score"] >= threshold and result["category_id"] in names
+    ]
     positions = list(range(len(dataset)) if images is None else images)
     if worst_first:
         mistakes = _mistakes(content, confident, kind)
         positions.sort(key=lambda index: -mistakes[image_id(dataset, index)])
-    names = {category["id"]: category["name"] for category in content["categories"]}
     connections = getattr(getattr(dataset, "skeleton", None), "connections", ())
     objects, found = _by_image(content["annotations"]), _by_image(confident)
     draw = partial(_draw, names=names, connections=connections, with_masks=kind == "segm")
-    files = {image["id"]: image["file_name"] for image in content["images"]}
+    entries = {image["id"]: image for image in content["images"]}
     for index in positions[:first]:
         (image,) = read_images(dataset, [index])
-        number = image_id(dataset, index)
-        sides = [draw(image, entries.get(number, ())) for entries in (objects, found)]
-        yield files[number], image_page(sides, columns=2)
+        entry = entries[image_id(dataset, index)]
+        part = content | {"images": [entry], "annotations": objects.get(entry["id"], [])}
+        colors = _colors(part, found.get(entry["id"], []), kind)
+        sides = [
+            draw(image, shown, colors=of_side)
+            for shown, of_side in zip(
+                (part["annotations"], found.get(entry["id"], [])), colors, strict=True
+            )
+        ]
+        yield entry["file_name"], image_page(sides, columns=2)
+
+
+def _colors(
+    content: Mapping[str, Any], found: Sequence[Mapping[str, Any]], kind: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(G, 3) and (D, 3) uint8 RGB of the annotated and the found objects of the one image of
+    ``content``: a detection has the colour of the object that it finds, a wrong one is red."""
+    (image,), objects = content["images"], content["annotations"]
+    size = image["height"], image["width"]
+    of_objects = instance_colors(_boxes(objects, size), without_red=True)
+    if kind not in ("bbox", "segm"):
+        return of_objects, instance_colors(_boxes(found, size))
+    (match,) = match_images(content, found, kind)
+    by_object = {id(entry): color for entry, color in zip(objects, of_objects, strict=True)}
+    right = {
+        id(match.found[row]): by_object[id(match.objects[match.object_of[row]])]
+        for row in np.flatnonzero(match.object_of >= 0)
+    }
+    of_found = [right.get(id(entry), _WRONG) for entry in found]
+    return of_objects, np.array(of_found, dtype=np.uint8).reshape(-1, 3)
 
 
 def _mistakes(
@@ -96,34 +138,38 @@ def _draw(
     names: Mapping[Any, str],
     connections: Sequence[tuple[int, int]],
     with_masks: bool,
+    colors: np.ndarray,
 ) -> np.ndarray:
     """An image with annotations or results; crowd regions as masks without a box."""
-    known = [entry for entry in entries if entry["category_id"] in names]
-    places = {number: label for label, number in enumerate(sorted(names), start=1)}
-    colors = class_colors(np.array([places[entry["category_id"]] for entry in known]))
     size = image.shape[:2]
-    with_mask = [i for i, e in enumerate(known) if with_masks and e.get("segmentation")]
+    boxes = _boxes(entries, size)
+    order = largest_first(boxes).tolist()
+    with_mask = [i for i in order if with_masks and entries[i].get("segmentation")]
     bitmaps = (
-        (decode_rle(run_lengths(known[i]["segmentation"], size), size), (0, 0)) for i in with_mask
+        (decode_rle(run_lengths(entries[i]["segmentation"], size), size), (0, 0)) for i in with_mask
     )
     drawn = draw_masks(image, bitmaps, colors[with_mask])
-    with_points = [entry["keypoints"] for entry in known if entry.get("keypoints")]
+    boxed = [i for i in order if not entries[i].get("iscrowd", 0)]
+    drawn = draw_boxes(drawn, boxes[boxed], colors[boxed])
+    with_points = [i for i in order if entries[i].get("keypoints")]
     if with_points:
-        points = np.array(with_points, dtype=np.float64).reshape(len(with_points), -1, 3)
-        drawn = draw_keypoints(drawn, points, connections)
-    named = [i for i, entry in enumerate(known) if "bbox" in entry and not entry.get("iscrowd", 0)]
-    named += [i for i in with_mask if "bbox" not in known[i]]
-    if not named:
-        return drawn
-    boxes = np.array([_corners(known[i], size) for i in named])
-    texts = [_text(known[i], names) for i in named]
-    drawn = draw_boxes(drawn, boxes, colors[named])
-    return draw_labels(drawn, boxes, texts, colors[named])
+        points = np.array([entries[i]["keypoints"] for i in with_points], dtype=np.float64)
+        points = points.reshape(len(with_points), -1, 3)
+        drawn = draw_keypoints(drawn, points, connections, colors[with_points])
+    texts = [_text(entries[i], names) for i in boxed]
+    return draw_labels(drawn, boxes[boxed], texts, colors[boxed])
 
 
-def _corners(entry: Mapping[str, Any], size: tuple[int, int]) -> list[float]:
-    x, y, width, height = entry.get("bbox") or bounding_box(entry["segmentation"], size)
-    return [x, y, x + width, y + height]
+def _boxes(entries: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> np.ndarray:
+    """(N, 4) float64 xyxy; of masks where no box is stated, else of nothing."""
+    boxes = np.zeros((len(entries), 4))
+    for row, entry in zip(boxes, entries, strict=True):
+        if entry.get("bbox"):
+            row[:] = entry["bbox"]
+        elif entry.get("segmentation"):
+            row[:] = bounding_box(entry["segmentation"], size)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 def _text(entry: Mapping[str, Any], names: Mapping[Any, str]) -> str:

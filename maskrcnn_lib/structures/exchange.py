@@ -92,7 +92,8 @@ class ExchangeMixin(FieldsMixin):
             pixels); ``score`` where there is a field ``scores``; with masks ``segmentation``
             (compressed RLE whose ``counts`` is a str), and ``mask_score`` where the field
             ``mask_scores`` says how good the masks are; with keypoints ``keypoints`` (3 K numbers
-            as they are: COCO counts the centre of the first pixel as 0).
+            as they are: COCO counts the centre of the first pixel as 0), and ``keypoint_scores``
+            (K logits) where a model found them.
 
         Raises:
             KeyError: there is no field ``labels``.
@@ -120,7 +121,11 @@ class ExchangeMixin(FieldsMixin):
         if segmentations is not None:
             columns["segmentation"] = segmentations
         if self.has_field("keypoints"):
+            points = self.get_field("keypoints")
             columns["keypoints"] = self._points().flatten(1).tolist()
+            if isinstance(points, Keypoints) and points.has_field("logits"):
+                logits = points.get_field("logits").double()
+                columns["keypoint_scores"] = logits.round(decimals=2).tolist()
         return [{"image_id": image_id, **row} for row in _rows(columns)]
 
     def to_supervision(

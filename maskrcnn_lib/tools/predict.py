@@ -54,6 +54,7 @@ def predict(
     formats: Sequence[str] = ("png", "json"),
     suffixes: Sequence[str] = (),
     show_mask_heatmaps: bool = False,
+    color_by: str = "instance",
     overrides: Sequence[Any] = (),
     progress: bool = True,
 ) -> Summary:
@@ -79,6 +80,7 @@ def predict(
             predictions) and ``coco-dataset``.
         suffixes: which files of directories to take; by default all common image formats.
         show_mask_heatmaps: pictures show the mask probabilities instead of outlines.
+        color_by: "instance" or "class", see :class:`maskrcnn_lib.engine.predictor.COCODemo`.
         overrides: config keys and values, alternating.
         progress: show a progress bar.
 
@@ -96,7 +98,9 @@ def predict(
     paths = list(dict.fromkeys(find_images(images, suffixes)))
     pictures = _picture_paths(paths, Path(output), formats)
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
-    demo = COCODemo(cfg, least, show_mask_heatmaps=show_mask_heatmaps, weights=weights)
+    demo = COCODemo(
+        cfg, least, show_mask_heatmaps=show_mask_heatmaps, weights=weights, color_by=color_by
+    )
     writer = _Writer(demo, Path(output), pictures, formats)
     summary = Summary()
     try:
@@ -285,6 +289,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-mask-heatmaps", action="store_true", help="draw the masks' probabilities"
     )
+    parser.add_argument(
+        "--color-by",
+        choices=("instance", "class"),
+        default="instance",
+        help="what the colours tell apart; default: instance",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -301,6 +311,7 @@ def run(args: argparse.Namespace) -> int:
         formats=args.formats,
         suffixes=[ext if ext.startswith(".") else f".{ext}" for ext in args.image_ext],
         show_mask_heatmaps=args.show_mask_heatmaps,
+        color_by=args.color_by,
         overrides=args.opts,
     )
     for path, found in summary.found.items():

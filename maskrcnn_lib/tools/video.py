@@ -86,7 +86,7 @@ def video(
     with open_frames(source) as frames:
         _refuse_to_overwrite(Path(str(source)), Path(output))
         cfg, chosen = choose_model(model=model, config=config, weights=weights, overrides=overrides)
-        demo = COCODemo(cfg, least, weights=chosen)
+        demo = COCODemo(cfg, least, weights=chosen, color_by="class")
         limits = [limit for limit in (frames.count, max_frames) if limit is not None]
         writer = VideoWriter(output, fps=frames.fps, sound_of=_sound_of(source))
         drawn = draw_frames(demo, islice(frames, max_frames), batch_size=batch_size)

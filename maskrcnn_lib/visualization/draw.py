@@ -1,16 +1,20 @@
-"""Drawing boxes, masks and labels onto images, in sizes that fit the image.
+"""Drawing boxes, masks and key points onto images, in sizes that fit the image.
 
 All functions take an (H, W, 3) uint8 array and return a new one. Colours are given in the channel
-order of the image, so RGB and BGR images work alike.
+order of the image, so RGB and BGR images work alike. Where things lie on each other, the last is
+seen: :func:`largest_first` gives an order in which small ones are not hidden.
 """
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from maskrcnn_lib.visualization.colors import class_colors
+from maskrcnn_lib.structures.keypoint import Keypoints
 
 MASK_OPACITY = 0.4
+KEYPOINT_THRESHOLD = 2.0  # logit above which a key point is drawn
+_SMALLEST_PERSON = 80  # widths of a skeleton's line that its longer side has at least
+_DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 
 
 def line_width(image: np.ndarray) -> int:
@@ -18,9 +22,9 @@ def line_width(image: np.ndarray) -> int:
     return max(1, round(min(image.shape[:2]) / 300))
 
 
-def font_size(image: np.ndarray) -> int:
-    """Pixels of a label's letters."""
-    return max(10, round(min(image.shape[:2]) / 38))
+def largest_first(boxes: np.ndarray) -> np.ndarray:
+    """(N,) int64 places of (N, 4) xyxy boxes by descending area."""
+    return np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")
 
 
 def draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -61,7 +65,7 @@ def draw_masks(
         if not crop.any():
             continue
         window = drawn[top : top + crop.shape[0], left : left + crop.shape[1]]
-        tinted = window[crop] * (1 - opacity) + color * opacity
+        tinted = window[crop] * np.float32(1 - opacity) + color * np.float32(opacity)
         window[crop] = np.round(tinted).astype(np.uint8)
         outlines, _ = cv2.findContours(
             crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(left, top)
@@ -70,46 +74,38 @@ def draw_masks(
     return drawn
 
 
-def draw_labels(
-    image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], colors: np.ndarray
-) -> np.ndarray:
-    """Writes each text on a patch of its colour above its box, or inside where there is no room.
+def draw_skeletons(image: np.ndarray, keypoints: Keypoints, colors: np.ndarray) -> np.ndarray:
+    """Draws the key points that a target or a detector gives, of the latter the sure ones.
 
     Args:
-        boxes: (N, 4) xyxy in pixels.
-        texts: N strings.
-        colors: (N, 3) uint8 of the patches; the letters are black or white, whichever reads better.
+        keypoints: N objects; a detector's have a field ``logits``.
+        colors: (N, 3) uint8.
     """
-    from PIL import Image, ImageDraw, ImageFont
-
-    picture = Image.fromarray(image)
-    canvas = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(font_size(image))
-    padding = max(1, font_size(image) // 6)
-    for box, text, color in zip(boxes.tolist(), texts, colors.tolist(), strict=True):
-        left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-        width, height = right - left + 2 * padding, bottom - top + 2 * padding
-        x = min(max(0, int(box[0])), max(0, image.shape[1] - int(width)))
-        y = int(box[1] - height) if box[1] >= height else max(0, int(box[1]))
-        canvas.rectangle((x, y, x + width, y + height), fill=tuple(color))
-        ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
-        canvas.text((x + padding - left, y + padding - top), text, font=font, fill=ink)
-    return np.array(picture)
+    logits = keypoints.get_field("logits") if keypoints.has_field("logits") else None
+    return draw_keypoints(
+        image,
+        keypoints.keypoints.cpu().numpy(),
+        keypoints.CONNECTIONS,
+        colors,
+        scores=None if logits is None else logits.cpu().numpy(),
+    )
 
 
 def draw_keypoints(
     image: np.ndarray,
     keypoints: np.ndarray,
     connections: Sequence[tuple[int, int]],
+    colors: np.ndarray,
     *,
     scores: np.ndarray | None = None,
-    threshold: float = 2.0,
+    threshold: float = KEYPOINT_THRESHOLD,
 ) -> np.ndarray:
-    """Draws skeletons.
+    """Draws skeletons: lines with a dark rim, and light dots at the points.
 
     Args:
         keypoints: (N, K, 3) x, y in pixels, and visibility; invisible points (0) are left out.
         connections: pairs of keypoint indices that a line joins.
+        colors: (N, 3) uint8.
         scores: (N, K) logits; points at or below ``threshold`` are left out.
     """
     import cv2
@@ -118,12 +114,22 @@ def draw_keypoints(
     shown = keypoints[..., 2] > 0
     if scores is not None:
         shown &= scores > threshold
-    colors = class_colors(np.arange(len(connections)))
-    for points, visible in zip(np.round(keypoints[..., :2]).astype(int), shown, strict=True):
-        for (start, end), color in zip(connections, colors.tolist(), strict=True):
-            if visible[start] and visible[end]:
-                ends = tuple(points[start].tolist()), tuple(points[end].tolist())
-                cv2.line(drawn, *ends, color, line_width(image), cv2.LINE_AA)
+    places = np.round(keypoints[..., :2]).astype(int)
+    for points, visible, color in zip(places, shown, colors.tolist(), strict=True):
+        if not visible.any():
+            continue
+        side = int(np.ptp(points[visible], axis=0).max())
+        width = max(1, min(line_width(image), side // _SMALLEST_PERSON))
+        rim = width // 2
+        lines = [
+            (tuple(points[start].tolist()), tuple(points[end].tolist()))
+            for start, end in connections
+            if visible[start] and visible[end]
+        ]
+        for paint, thickness in ((_DARK, width + 2 * rim), (color, width)):
+            for line in lines:
+                cv2.line(drawn, *line, paint, thickness, cv2.LINE_AA)
         for point in points[visible].tolist():
-            cv2.circle(drawn, tuple(point), line_width(image) + 1, (0, 0, 255), -1, cv2.LINE_AA)
+            for paint, radius in ((_DARK, width + rim), (_LIGHT, width)):
+                cv2.circle(drawn, tuple(point), radius, paint, -1, cv2.LINE_AA)
     return drawn

@@ -1,13 +1,21 @@
 """Annotated images, and pages of several images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from maskrcnn_lib.config.dialects import DEFAULT_PASTE, PasteRule
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.visualization.colors import class_colors
-from maskrcnn_lib.visualization.draw import draw_boxes, draw_labels, draw_masks
+from maskrcnn_lib.visualization.colors import instance_colors
+from maskrcnn_lib.visualization.crops import instance_crops
+from maskrcnn_lib.visualization.draw import (
+    draw_boxes,
+    draw_masks,
+    draw_skeletons,
+    largest_first,
+)
+from maskrcnn_lib.visualization.labels import draw_labels
 
 _MARGIN = 4  # pixels between the images of a page
 _PAPER = 255
@@ -20,7 +28,8 @@ def draw_target(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        target: with field ``labels`` and optionally ``masks``; boxes in pixels of the image.
+        target: with field ``labels`` and optionally ``masks`` and ``keypoints``; boxes in pixels
+            of the image.
         class_names: by label, index 0 the background; labels beyond it are written as numbers.
         size: longer side of the result; 0: as large as the image.
 
@@ -36,13 +45,56 @@ def draw_target(
         # averaging for smaller, interpolating for larger ones
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         image, target = cv2.resize(image, shape, interpolation=method), target.resize(shape)
-    labels = target.get_field("labels").numpy()
-    colors, boxes = class_colors(labels), target.bbox.numpy()
+    target = target[largest_first(target.bbox.numpy())]
+    labels = target.get_field("labels").tolist()
+    names = [class_names[i] if i < len(class_names) else str(i) for i in labels]
+    crops = None
     if target.has_field("masks"):
-        bitmaps = (m.get_mask_tensor()[0].numpy() for m in target.get_field("masks"))
-        image = draw_masks(image, ((bitmap, (0, 0)) for bitmap in bitmaps), colors)
-    names = [class_names[i] if i < len(class_names) else str(i) for i in labels.tolist()]
-    return draw_labels(draw_boxes(image, boxes, colors), boxes, names, colors)
+        crops = ((m.get_mask_tensor()[0].numpy(), (0, 0)) for m in target.get_field("masks"))
+    return _draw_objects(image, target, names, crops)
+
+
+def draw_found(
+    image: np.ndarray,
+    found: BoxList,
+    class_names: Sequence[str],
+    *,
+    paste: PasteRule = DEFAULT_PASTE,
+) -> np.ndarray:
+    """An image with what a model found on it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        found: with fields ``labels``, ``scores`` and optionally ``mask`` and ``keypoints``.
+        class_names: by label, index 0 the background.
+        paste: the detector's ``paste_rule``.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    found = found.convert("xyxy")
+    found = found[largest_first(found.bbox.numpy())]
+    labels, scores = found.get_field("labels").tolist(), found.get_field("scores").tolist()
+    texts = [f"{class_names[i]} {score:.2f}" for i, score in zip(labels, scores, strict=True)]
+    crops = instance_crops(found, paste=paste) if found.has_field("mask") else None
+    return _draw_objects(image, found, texts, crops)
+
+
+def _draw_objects(
+    image: np.ndarray,
+    objects: BoxList,
+    texts: Sequence[str],
+    crops: Iterable[tuple[np.ndarray, tuple[int, int]]] | None,
+) -> np.ndarray:
+    """Masks, above them boxes, key points and labels of objects in the order of their sizes."""
+    boxes = objects.bbox.numpy()
+    colors = instance_colors(boxes)
+    if crops is not None:
+        image = draw_masks(image, crops, colors)
+    image = draw_boxes(image, boxes, colors)
+    if objects.has_field("keypoints"):
+        image = draw_skeletons(image, objects.get_field("keypoints"), colors)
+    return draw_labels(image, boxes, texts, colors)
 
 
 def image_page(images: Sequence[np.ndarray], columns: int = 4) -> np.ndarray:

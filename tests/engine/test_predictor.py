@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from maskrcnn_lib import COCODemo, get_cfg
+from maskrcnn_lib.visualization.colors import instance_colors
 
+RED = np.array([[0, 0, 255]], dtype=np.uint8)
 PHOTOS = Path(__file__).parents[2] / "demo" / "images"
 
 
@@ -67,9 +69,22 @@ def test_each_overlay_draws_something_of_its_own(demo):
     changed = [(overlay != image).any(axis=-1) for overlay in overlays]
     assert all(c.any() for c in changed)
     assert changed[1].sum() > changed[0].sum()
-    # a class has one colour in everything that is drawn
-    color = demo.compute_colors_for_labels(top.get_field("labels"))[0]
-    assert (overlays[2] == color).all(axis=-1).any()
+
+
+def test_colors_tell_instances_apart_or_classes(demo, monkeypatch):
+    image = bgr("coffee")
+    found = demo.compute_prediction(image)[[0, 0]]
+    found.bbox[1] += 40
+    by_instance = demo.overlay_class_names(image, found)
+    monkeypatch.setattr(demo, "color_by", "class")
+    monkeypatch.setattr(demo, "compute_colors_for_labels", lambda labels: RED[[0] * len(labels)])
+    by_class = demo.overlay_class_names(image, found)
+    for color in instance_colors(found.bbox.numpy())[:, ::-1]:
+        of_color = [(picture == color).all(axis=-1).sum() for picture in (by_instance, by_class)]
+        assert of_color[0] > 100 > of_color[1]
+    assert (by_class == RED[0]).all(axis=-1).sum() > 200
+    with pytest.raises(ValueError, match="instance or class"):
+        COCODemo(demo.cfg, color_by="score")
 
 
 def test_bitmaps_and_probabilities_are_drawn_alike(demo):

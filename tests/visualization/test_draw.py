@@ -6,17 +6,17 @@ import torch
 
 from maskrcnn_lib.config.dialects import PasteRule
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.visualization.colors import class_colors
+from maskrcnn_lib.visualization.colors import class_colors, instance_colors
 from maskrcnn_lib.visualization.crops import instance_crops
 from maskrcnn_lib.visualization.draw import (
     draw_boxes,
     draw_keypoints,
-    draw_labels,
     draw_masks,
-    font_size,
+    largest_first,
     line_width,
 )
 from maskrcnn_lib.visualization.heat_maps import heat_map, mask_montage, montage
+from maskrcnn_lib.visualization.labels import draw_labels, font_size, place_labels
 
 GREY = np.full((120, 160, 3), 128, dtype=np.uint8)
 RED = np.array([[255, 0, 0]], dtype=np.uint8)
@@ -30,6 +30,42 @@ def test_colors_are_fixed_per_class_and_differ_between_neighbours():
     colors = class_colors(np.arange(1, 81))
     np.testing.assert_array_equal(colors[4], class_colors(np.array([5]))[0])
     assert len({tuple(c) for c in colors.tolist()}) == 80
+
+
+def _seen_by(colors, kind):
+    """Linear RGB as dichromats see it: Vienot, Brettel and Mollon (1999)."""
+    linear = (colors / 255.0) ** 2.2
+    matrices = {
+        "normal": np.eye(3),
+        "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    }
+    return linear @ np.array(matrices[kind]).T
+
+
+@pytest.mark.parametrize("kind", ["normal", "protanopia", "deuteranopia"])
+def test_colors_of_neighbours_differ_for_every_eye(kind):
+    row = np.arange(7)[:, None] * [50.0, 0, 50, 0] + [0.0, 0, 40, 40]
+    seen = _seen_by(instance_colors(row), kind)
+    distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(7, 1)]
+    assert distances.min() > 0.08  # red and green of a traffic light come within 0.03
+
+
+def test_an_object_has_the_color_of_none_that_touches_it():
+    rng = np.random.default_rng(3)
+    corners = np.stack(np.meshgrid(np.arange(10), np.arange(10)), -1).reshape(-1, 2) * 100.0
+    boxes = np.concatenate([corners, corners + 100], axis=1)[rng.permutation(100)]
+    colors = instance_colors(boxes)
+    gaps = np.maximum(
+        boxes[:, None, :2] - boxes[None, :, 2:], boxes[None, :, :2] - boxes[:, None, 2:]
+    )
+    beside = (gaps.max(axis=2) <= 0) & ~np.eye(100, dtype=bool)
+    same = (colors[:, None] == colors[None]).all(axis=2)
+    assert beside.sum(axis=1).max() == 8
+    assert (beside & same).sum() / beside.sum() < 0.05  # seven colours, eight neighbours
+    assert instance_colors(np.zeros((0, 4))).shape == (0, 3)
+    red = instance_colors(boxes[:7])[6]
+    assert not (instance_colors(boxes, without_red=True) == red).all(axis=1).any()
 
 
 def test_boxes_are_drawn_on_their_edges_only():
@@ -66,6 +102,36 @@ def test_long_label_at_the_right_edge_is_moved_inside():
     assert (drawn == RED[0]).all(axis=-1)[:, :140].any()
 
 
+def test_labels_of_a_crowd_do_not_hide_each_other():
+    boxes = np.array([[40.0, 50, 80, 100], [42, 50, 82, 100], [44, 50, 84, 100], [46, 52, 90, 104]])
+    sizes = np.tile([40.0, 12.0], (4, 1))
+    low = place_labels(boxes, sizes, (160, 120))
+    high = low + sizes
+    assert (low[0] == [40, 38]).all()  # above its corner, as if alone
+    shared = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
+    hidden = shared.clip(min=0).prod(axis=2)[np.triu_indices(4, 1)]
+    assert hidden.max() == 0
+    assert (low >= 0).all() and (high <= [160, 120]).all()
+
+
+def test_the_first_label_lies_above_those_that_found_no_place():
+    boxes = np.tile([0.0, 0, 20, 20], (30, 1))
+    small, colors = GREY[:20, :50], np.full((30, 3), 10, np.uint8)
+    colors[0] = RED
+    drawn = draw_labels(small, boxes, ["cat"] * 30, colors)
+    alone = draw_labels(small, boxes[:1], ["cat"], RED)
+    first = (alone != small).any(axis=-1)
+    np.testing.assert_array_equal(drawn[first], alone[first])
+
+
+def test_largest_objects_come_first():
+    assert largest_first(np.array([[0, 0, 1, 1], [0, 0, 5, 5], [2, 2, 4, 4.0]])).tolist() == [
+        1,
+        2,
+        0,
+    ]
+
+
 def test_lines_and_letters_grow_with_the_image():
     large = np.zeros((3000, 4000, 3), dtype=np.uint8)
     assert line_width(large) == 10 * line_width(np.zeros((300, 400, 3)))
@@ -75,9 +141,20 @@ def test_lines_and_letters_grow_with_the_image():
 def test_keypoints_with_low_scores_are_left_out():
     points = np.array([[[20, 20, 1], [60, 20, 1], [20, 100, 1]]], dtype=np.float32)
     scores = np.array([[5.0, 5.0, 0.0]])
-    drawn = changed(draw_keypoints(GREY, points, [(0, 1), (0, 2)], scores=scores))
+    drawn = changed(draw_keypoints(GREY, points, [(0, 1), (0, 2)], RED, scores=scores))
     assert drawn[20, 20:60].all()
     assert not drawn[60:].any()
+
+
+def test_skeletons_are_finer_on_smaller_people():
+    image = np.full((1200, 1600, 3), 128, np.uint8)
+    line = np.array([[0, 0, 1], [1, 0, 1]], dtype=np.float64)
+    large, small = line * [800, 1, 1] + [100, 600, 0], line * [60, 1, 1] + [100, 600, 0]
+    rows = [
+        (draw_keypoints(image, points[None], [(0, 1)], RED)[:, 130] != 128).any(axis=-1).sum()
+        for points in (large, small)
+    ]
+    assert rows[0] > rows[1] > 0 and rows[0] > line_width(image)
 
 
 def predictions(mask):
