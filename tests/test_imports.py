@@ -91,6 +91,20 @@ def test_arrows_do_not_go_up(module):
     assert rooms <= MAY_IMPORT[room], f"{module} imports from {sorted(rooms - MAY_IMPORT[room])}"
 
 
+def test_classes_take_no_config():
+    """But for those of maskrcnn-benchmark's interface."""
+    takers = {
+        node.name
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        if "cfg" in {argument.arg for argument in (*method.args.args, *method.args.kwonlyargs)}
+    }
+    assert takers == {"COCODemo", "DetectronCheckpointer"}
+
+
 def test_there_are_no_circles():
     graph = {name: _targets(name) - {ROOT_MODULE} for name in MODULES if name not in OLD_PATHS}
     try:

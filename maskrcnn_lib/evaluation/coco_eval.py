@@ -7,6 +7,7 @@ it is tested against. hotcoco and faster-coco-eval, where they are installed, ca
 import contextlib
 import copy
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -129,7 +130,8 @@ def _score_by_package(
     truth, detections = copy.deepcopy(dict(annotations)), [dict(result) for result in results]
     if iou_type == "keypoints":
         sigmas = check_sigmas(sigmas, complete_keypoints(truth))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "hotcoco: kpt_oks_sigmas differ")  # they are meant to
         evaluator = _EVALUATORS[backend](truth, detections, iou_type)
         evaluator.params.imgIds = sorted(image_ids)
         if iou_type == "keypoints":

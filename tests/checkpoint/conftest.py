@@ -4,15 +4,15 @@ The names are those that Detectron and detectron2 write. A tensor here is one ze
 stated shape, so that a whole model costs no memory.
 """
 
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from .python2_pickle import Python2Pickle
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -333,69 +333,12 @@ def detectron2_tensors() -> Callable[[str], dict[str, Tensor]]:
     return lambda kind: zeros(detectron2_shapes(kind))
 
 
-class _Python2Pickle:
-    """Writes the opcodes that Python 2's pickle wrote for a dictionary of numpy arrays.
-
-    Strings, and the arrays' raw bytes among them, are byte strings there; Python 3 cannot write
-    such files by itself.
-    """
-
-    def __init__(self) -> None:
-        self.out = bytearray(b"\x80\x02")
-
-    def finish(self) -> bytes:
-        return bytes(self.out + b".")
-
-    def string(self, value: bytes) -> None:
-        short = len(value) < 256
-        self.out += b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<i", len(value))
-        self.out += value
-
-    def integer(self, value: int) -> None:
-        self.out += b"J" + struct.pack("<i", value)
-
-    def call(self, name: bytes) -> None:
-        module, _, function = name.rpartition(b".")
-        self.out += b"c" + module + b"\n" + function + b"\n"
-
-    def array(self, value: np.ndarray) -> None:
-        self.call(b"numpy.core.multiarray._reconstruct")
-        self.call(b"numpy.ndarray")
-        self.integer(0)
-        self.out += b"\x85"  # tuple of one
-        self.string(b"b")
-        self.out += b"\x87R(K\x01("  # tuple of three, call, state: version, shape
-        for size in value.shape:
-            self.integer(size)
-        self.out += b"t"
-        self.call(b"numpy.dtype")
-        self.out += b"("
-        self.string(value.dtype.str[1:].encode())
-        self.out += b"K\x00K\x01tR(K\x03"
-        self.string(b"<")
-        self.out += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"  # dtype's state; C order
-        self.string(value.tobytes())
-        self.out += b"tb"
-
-    def dictionary(self, values: dict[str, object]) -> None:
-        self.out += b"}("
-        for key, value in values.items():
-            self.string(key.encode())
-            if isinstance(value, dict):
-                self.dictionary(value)
-            elif isinstance(value, str):
-                self.string(value.encode())
-            else:
-                self.array(np.ascontiguousarray(value))
-        self.out += b"u"
-
-
 @pytest.fixture
 def python2_pickle(tmp_path: Path) -> Callable[[dict[str, object]], Path]:
     """Function that writes nested dictionaries of strings and arrays as Python 2 pickled them."""
 
     def write(content: dict[str, object]) -> Path:
-        pickle = _Python2Pickle()
+        pickle = Python2Pickle()
         pickle.dictionary(content)
         path = tmp_path / "model_final.pkl"
         path.write_bytes(pickle.finish())

@@ -1,6 +1,5 @@
 """Mask targets against pycocotools, torch's interpolation and SegmentationMask."""
 
-import importlib
 import json
 
 import numpy as np
@@ -10,80 +9,22 @@ from pycocotools import mask as coco_mask
 from torch.nn import functional as F
 
 from maskrcnn_lib.layers import bitmap_mask_targets, polygon_mask_targets
-from maskrcnn_lib.layers._library import ops_available
 from maskrcnn_lib.structures.flat_polygons import FlatPolygons
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
-needs_ops = pytest.mark.skipif(not ops_available(), reason="the compiled operators are not built")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-both_ways = pytest.mark.parametrize("compiled", [True, False])
+from .mask_samples import (
+    SIZES,
+    both_ways,
+    flatten,
+    needs_ops,
+    random_bitmaps,
+    random_boxes,
+    random_problem,
+    without_ops,
+)
+
 # Another order of the same float32 operations moves an interpolated value by some 1e-7.
 NEAR_HALF = 1e-5
-SIZES = (14, 28, 56, 1, 7, 65)
-
-
-def without_ops(monkeypatch):
-    module = importlib.import_module("maskrcnn_lib.layers.mask_targets")
-    monkeypatch.setattr(module, "_compiled", lambda tensor: False)
-
-
-def random_boxes(n, rng):
-    """Whole and fractional edges, narrower than a pixel and as wide as an image: float32."""
-    extent = rng.uniform(0, 1, (n, 2)) ** 2 * 300
-    corner = rng.uniform(0, 300, (n, 2))
-    extent[0::3], corner[0::3] = extent[0::3].round(), corner[0::3].round()
-    extent[1::31, 0] = 0
-    return np.concatenate([corner, corner + extent], axis=1).astype(np.float32)
-
-
-def random_polygon(kind, box, size, rng):
-    """A polygon near a box, mostly crossing itself: (K, 2) float64. There are 12 kinds."""
-    corner, extent = box[:2].astype(np.float64), np.maximum(box[2:] - box[:2], 1.0)
-    count = int(rng.integers(3, 12))
-    centre = rng.uniform(-0.2, 1.2, 2)
-    spread = rng.choice([0.02, 0.3, 1.0, 5.0])
-    relative = centre + rng.normal(size=(count, 2)) * spread
-    angles = np.sort(rng.uniform(0, 2 * np.pi, count))
-    cell = 1 / size
-    if kind == 0:  # does not cross itself
-        relative = centre + spread * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    elif kind == 1:  # smaller than a cell
-        relative = centre + rng.normal(size=(count, 2)) * cell * 0.3
-    elif kind == 2:  # each point twice
-        relative = np.repeat(relative, 2, axis=0)
-    elif kind == 3:  # one point
-        relative[:] = centre
-    elif kind == 4:  # no area
-        relative[:, rng.integers(2)] = centre[0]
-    elif kind == 5:  # huge
-        relative = centre + (relative - centre) * 100
-    elif kind == 6:  # outside
-        relative += rng.choice([-30, 30], 2)
-    elif kind == 7:  # on the fine grid, where rounding has ties
-        relative = rng.integers(-5, 5 * size + 5, (count, 2)) * cell / 5
-    elif kind == 8:  # edges along the window's and through its corners
-        relative = rng.integers(-2, 5, (count, 2)) / 2
-    elif kind == 9:  # along both axes
-        relative[1::2, 0] = relative[: count // 2 * 2 : 2, 0]
-    points = corner + relative * extent
-    return points.round() if kind == 10 else points  # kind 11: as drawn
-
-
-def random_problem(seed, n, size):
-    """n instances of one to three polygons, and a box for each."""
-    rng = np.random.default_rng((seed, size))
-    boxes = random_boxes(n, rng)
-    instances = [
-        [random_polygon(i % 12, box, size, rng) for _ in range(rng.integers(1, 4))]
-        for i, box in enumerate(boxes)
-    ]
-    return flatten(instances), torch.from_numpy(boxes), torch.arange(n)
-
-
-def flatten(instances):
-    points = np.concatenate([polygon for instance in instances for polygon in instance])
-    counts = [[len(polygon) for polygon in instance] for instance in instances]
-    return FlatPolygons.from_counts(torch.from_numpy(points), counts)
 
 
 def coco_targets(flat, boxes, size):
@@ -98,20 +39,6 @@ def coco_targets(flat, boxes, size):
         ]
         result.append(coco_mask.merge(coco_mask.frPyObjects(polygons, size, size)))
     return torch.from_numpy(coco_mask.decode(result)).permute(2, 0, 1) > 0
-
-
-def random_bitmaps(seed, n):
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
-    height, width = ((50, 70), (1, 30), (33, 2), (120, 90))[seed % 4]
-    coarse = torch.randn(n, 1, 6, 6, generator=generator)
-    bitmaps = F.interpolate(coarse, (height, width), mode="bilinear")[:, 0] > 0
-    bitmaps[0::5] = torch.rand(len(bitmaps[0::5]), height, width, generator=generator) > 0.5
-    corner = rng.uniform(-0.3, 1, (3 * n, 2)) * (width, height)
-    corner[0::4] = corner[0::4].round()
-    extent = rng.uniform(0, 1, (3 * n, 2)) ** 2 * (width, height) * 1.5 + 0.1
-    boxes = torch.from_numpy(np.concatenate([corner, corner + extent], axis=1)).float()
-    return bitmaps, boxes, torch.from_numpy(rng.integers(0, n, 3 * n))
 
 
 def test_ten_thousand_polygons_equal_pycocotools_pixel_for_pixel():
@@ -317,146 +244,3 @@ def test_layout_and_precision_of_boxes_do_not_matter():
     expected = bitmap_mask_targets(bitmaps, windows, owners, 14)
     turned = bitmaps.transpose(1, 2).contiguous().transpose(1, 2)
     assert torch.equal(bitmap_mask_targets(turned, windows.double(), owners, 14), expected)
-
-
-def wrong_polygon_calls():
-    flat, boxes, instances = random_problem(0, 12, 14)
-    points, starts, bounds = flat
-    return {
-        "points must have shape": (points[:, :1], starts, bounds, boxes, instances, 14),
-        "points must be finite, but point 0 is": (points / 0, starts, bounds, boxes, instances, 14),
-        "polygon_offsets must ascend": (points, starts.flip(0), bounds, boxes, instances, 14),
-        "polygon_offsets must ascend from 0": (points, starts - 1, bounds, boxes, instances, 14),
-        "instance_offsets must ascend": (points, starts, bounds + 1, boxes, instances, 14),
-        "instance_offsets must be one-dim": (points, starts, bounds[:0], boxes, instances, 14),
-        "instances must be below 12": (*flat, boxes, instances + 1, 14),
-        "instances must have shape": (*flat, boxes, instances[:3], 14),
-        "boxes must have shape": (*flat, boxes[:, :3], instances, 14),
-        "boxes must be finite, but box 0 is": (*flat, boxes * torch.inf, instances, 14),
-        "size must be from 1 to 256, but is 0": (*flat, boxes, instances, 0),
-        "size must be from 1 to 256, but is 257": (*flat, boxes, instances, 257),
-        "instances must be on the device": (*flat, boxes, instances.to("meta"), 14),
-    }
-
-
-@both_ways
-def test_wrong_polygon_input_raises_and_names_the_argument(compiled, monkeypatch):
-    if not compiled:
-        without_ops(monkeypatch)
-    for message, arguments in wrong_polygon_calls().items():
-        with pytest.raises(ValueError, match=message):
-            polygon_mask_targets(*arguments)
-    flat, boxes, instances = random_problem(0, 12, 14)
-    with pytest.raises(TypeError, match=r"points must be torch.float64"):
-        polygon_mask_targets(flat.points.float(), *flat[1:], boxes, instances, 14)
-    with pytest.raises(TypeError, match=r"instance_offsets must be torch.int64"):
-        polygon_mask_targets(*flat[:2], flat[2].int(), boxes, instances, 14)
-    with pytest.raises(TypeError, match="boxes must be floating point"):
-        polygon_mask_targets(*flat, boxes.long(), instances, 14)
-    with pytest.raises(TypeError, match=r"instances must be torch.int64"):
-        polygon_mask_targets(*flat, boxes, instances.int(), 14)
-    with pytest.raises(TypeError, match=r"points must be a torch.Tensor"):
-        polygon_mask_targets(flat.points.numpy(), *flat[1:], boxes, instances, 14)
-
-
-@both_ways
-def test_wrong_bitmap_input_raises_and_names_the_argument(compiled, monkeypatch):
-    if not compiled:
-        without_ops(monkeypatch)
-    bitmaps, boxes, instances = random_bitmaps(0, 4)
-    wrong_values = {
-        "bitmaps must have shape": (bitmaps[0], boxes, instances, 14),
-        "instances must be below 4": (bitmaps, boxes, instances + 4, 14),
-        "boxes must be finite": (bitmaps, boxes / 0, instances, 14),
-        "size must be": (bitmaps, boxes, instances, 300),
-        "boxes must be on the device": (bitmaps, boxes.to("meta"), instances, 14),
-    }
-    for message, arguments in wrong_values.items():
-        with pytest.raises(ValueError, match=message):
-            bitmap_mask_targets(*arguments)
-    with pytest.raises(TypeError, match=r"bitmaps must be torch.bool"):
-        bitmap_mask_targets(bitmaps.float(), boxes, instances, 14)
-
-
-@needs_ops
-def test_operators_called_directly_refuse_wrong_input():
-    for arguments in wrong_polygon_calls().values():
-        if arguments[4].device.type == "cpu":
-            with pytest.raises(RuntimeError, match=r"must (be|have|ascend)"):
-                torch.ops.maskrcnn.polygon_mask_targets(*arguments)
-    bitmaps, boxes, instances = random_bitmaps(0, 4)
-    operator = torch.ops.maskrcnn.bitmap_mask_targets
-    wrong_calls = {
-        "bitmaps must be": (bitmaps.float(), boxes, instances, 14),
-        "boxes must be finite": (bitmaps, boxes * torch.nan, instances, 14),
-        "instances must be below": (bitmaps[:1], boxes, instances, 14),
-        "instances must be int64": (bitmaps, boxes, instances.int(), 14),
-        "size must be": (bitmaps, boxes, instances, 2**40),
-    }
-    for message, arguments in wrong_calls.items():
-        with pytest.raises(RuntimeError, match=message):
-            operator(*arguments)
-
-
-@needs_ops
-def test_operators_keep_torch_library_rules():
-    flat, boxes, instances = random_problem(0, 12, 14)
-    ops = torch.ops.maskrcnn
-    torch.library.opcheck(ops.polygon_mask_targets.default, (*flat, boxes, instances, 14))
-    torch.library.opcheck(ops.bitmap_mask_targets.default, (*random_bitmaps(0, 4), 14))
-
-
-@needs_ops
-def test_targets_compile_into_one_graph():
-    flat, boxes, instances = random_problem(0, 12, 14)
-
-    def area(points, polygon_offsets, instance_offsets, boxes, instances):
-        flat = (points, polygon_offsets, instance_offsets)
-        return polygon_mask_targets(*flat, boxes, instances, 14).sum(dim=(1, 2))
-
-    compiled = torch.compile(area, fullgraph=True, backend="aot_eager")
-    arguments = (*flat, boxes, instances)
-    assert torch.equal(compiled(*arguments), area(*arguments))
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_cuda_gives_the_bits_of_the_cpu():
-    for size in (*SIZES, 256):
-        flat, boxes, instances = random_problem(6, 600, size)
-        instances[::5] = -1
-        expected = polygon_mask_targets(*flat, boxes, instances, size)
-        on_gpu = (*flat.to("cuda"), boxes.cuda(), instances.cuda())
-        assert torch.equal(polygon_mask_targets(*on_gpu, size).cpu(), expected)
-        bitmaps, windows, owners = random_bitmaps(size, 40)
-        owners[::5] = -1
-        expected = bitmap_mask_targets(bitmaps, windows, owners, size)
-        on_gpu = (bitmaps.cuda(), windows.cuda(), owners.cuda())
-        assert torch.equal(bitmap_mask_targets(*on_gpu, size).cpu(), expected)
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_cuda_targets_do_not_synchronise():
-    flat, boxes, instances = random_problem(7, 24, 28)
-    bitmaps, windows, owners = random_bitmaps(0, 8)
-    polygons = (*flat.to("cuda"), boxes.cuda(), instances.cuda())
-    crops = (bitmaps.cuda(), windows.cuda(), owners.cuda())
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        drawn, cut = polygon_mask_targets(*polygons, 28), bitmap_mask_targets(*crops, 28)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(drawn.cpu(), polygon_mask_targets(*flat, boxes, instances, 28))
-    assert torch.equal(cut.cpu(), bitmap_mask_targets(bitmaps, windows, owners, 28))
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_cuda_draws_nothing_for_instances_that_do_not_exist():
-    flat, boxes, instances = random_problem(8, 24, 28)
-    beyond = (instances + 24).cuda()
-    assert not polygon_mask_targets(*flat.to("cuda"), boxes.cuda(), beyond, 28).any()
-    bitmaps, windows, owners = random_bitmaps(0, 8)
-    targets = bitmap_mask_targets(bitmaps.cuda(), windows.cuda(), (owners + 8).cuda(), 28)
-    assert not targets.any()

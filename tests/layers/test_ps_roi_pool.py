@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from maskrcnn_lib.layers import PSROIAlign, PSROIPool, ps_roi_align, ps_roi_pool
 from maskrcnn_lib.layers._library import ops_available
 
+from .roi_samples import with_gradient
+
 needs_ops = pytest.mark.skipif(not ops_available(), reason="the compiled operators are not built")
 module = importlib.import_module("maskrcnn_lib.layers.ps_roi_pool")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -47,16 +49,6 @@ def make_rois(count=25, dtype=torch.float64) -> Tensor:
     rois[3, 1:] = torch.tensor([2, 6, 22, 34])  # corners on halves of the map
     rois[4, 1:] = torch.tensor([-6, -10, 22, 34])
     return rois.to(dtype)
-
-
-def with_gradient(function, features: Tensor, *args) -> tuple[Tensor, Tensor]:
-    """Result and gradient of the features for a fixed gradient of the result."""
-    features = features.detach().clone().requires_grad_()
-    result = function(features, *args)
-    generator = torch.Generator().manual_seed(2)
-    gradient = torch.randn(result.shape, generator=generator, dtype=torch.float64)
-    result.backward(gradient.to(result.dtype))
-    return result.detach(), features.grad
 
 
 # Sums of at most some hundred terms of size 1 in another order.
