@@ -126,6 +126,7 @@ _C.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST = 2000  # the same at inference, per image
 _C.MODEL.RPN.FPN_POST_NMS_PER_BATCH = True  # training: count them per batch, as Detectron did
 _C.MODEL.RPN.SMOOTH_L1_BETA = -1.0  # the box loss turns linear there; 0: L1; < 0: MODEL.DIALECT's
 _C.MODEL.RPN.RPN_HEAD = "SingleConvRPNHead"  # registered name of the head
+_C.MODEL.RPN.CONV_DIM = -1  # channels behind the 3x3 of "SingleConvRPNHead"; < 0: as before it
 _C.MODEL.RPN.NUM_CONVS = 2  # 3x3 convolutions of RPN_HEAD "StackedConvRPNHead"
 _C.MODEL.RPN.SCORE_THRESH = 0.0  # proposals below this objectness are dropped
 

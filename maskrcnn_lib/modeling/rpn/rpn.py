@@ -43,13 +43,17 @@ class RPNHead(nn.Module):
     Args:
         in_channels: channels of the feature maps.
         num_anchors: anchors per position, the same on all levels.
+        hidden_channels: of the shared convolution; by default as many as the maps have.
     """
 
-    def __init__(self, in_channels: int, num_anchors: int) -> None:
+    def __init__(
+        self, in_channels: int, num_anchors: int, *, hidden_channels: int | None = None
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, in_channels, kernel_size=3, padding=1)
-        self.cls_logits = nn.Conv2d(in_channels, num_anchors, kernel_size=1)
-        self.bbox_pred = nn.Conv2d(in_channels, num_anchors * 4, kernel_size=1)
+        width = hidden_channels or in_channels
+        self.conv = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
+        self.cls_logits = nn.Conv2d(width, num_anchors, kernel_size=1)
+        self.bbox_pred = nn.Conv2d(width, num_anchors * 4, kernel_size=1)
         for layer in (self.conv, self.cls_logits, self.bbox_pred):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -290,7 +294,8 @@ def _at(predictions: Predictions, anchors: Tensor) -> tuple[Tensor, Tensor]:
 @registry.RPN_HEADS.register("SingleConvRPNHead")
 def build_single_conv_rpn_head(cfg: CfgNode, in_channels: int, num_anchors: int) -> RPNHead:
     """The head of Faster R-CNN."""
-    return RPNHead(in_channels, num_anchors)
+    width = cfg.MODEL.RPN.CONV_DIM
+    return RPNHead(in_channels, num_anchors, hidden_channels=width if width > 0 else None)
 
 
 @registry.RPN_HEADS.register("StackedConvRPNHead")

@@ -56,6 +56,7 @@ def test_the_config_is_the_papers():
     assert head.conv_cls.weight.shape == (81 * 49, 1024, 1, 1)
     assert head.conv_bbox_pred.weight.shape == (2 * 4 * 49, 1024, 1, 1)
     assert isinstance(head.pooler, PSROIPool)
+    assert model.rpn.head.conv.weight.shape == (512, 2048, 3, 3)
     assert not list(model.roi_heads.box.predictor.parameters())
     cfg = get_cfg(CONFIG, ["MODEL.RFCN.ALIGN", True])
     with torch.device("meta"):

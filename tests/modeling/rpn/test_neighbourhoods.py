@@ -29,10 +29,13 @@ def test_neighbourhoods_are_those_of_unfold():
     assert torch.equal(found, expected.flip(1))
 
 
-@pytest.mark.parametrize("per_position", [1, 3])
-def test_values_and_gradients_at_chosen_anchors_are_those_of_whole_maps(per_position):
+@pytest.mark.parametrize(("per_position", "hidden_channels"), [(1, None), (3, None), (3, 5)])
+def test_values_and_gradients_at_chosen_anchors_are_those_of_whole_maps(
+    per_position, hidden_channels
+):
     torch.manual_seed(0)
-    head, features = RPNHead(4, per_position).double(), maps(4)
+    head = RPNHead(4, per_position, hidden_channels=hidden_channels).double()
+    features = maps(4)
     count = per_position * sum(height * width for height, width in SHAPES)
     # some anchors twice, and neighbours of one another
     anchors = torch.randint(count, (2, 30), generator=torch.Generator().manual_seed(1))
