@@ -59,41 +59,41 @@ __device__ inline Bin bin_of_channel(int64_t roi, int64_t channel, const RoiProb
   return {roi, y, bin - y * problem.sampling.pooled_width};
 }
 
-// One thread per number of the result, (K, channels, bins): they are the map's channels per RoI.
-template <class T, class Acc, bool kInterpolate>
-__global__ void pool(const __grid_constant__ RoiProblem problem, const T* features, const Acc* rois,
-                     T* out) {
+// Calls body(place, RoI, channel) for every number of the result, (K, channels, bins): they are the
+// map's channels per RoI. One thread for each.
+template <class Body>
+__device__ void for_each_result(const RoiProblem& problem, const Body& body) {
   const int64_t channels = problem.channels * problem.bins();
   const int64_t total = problem.rois * channels;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < total;
-       item += step) {
-    const int64_t roi = item / channels;
-    const int64_t channel = item % channels;
+  for (int64_t place = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; place < total;
+       place += step) {
+    body(place, place / channels, place % channels);
+  }
+}
+
+template <class T, class Acc, bool kInterpolate>
+__global__ void pool(const __grid_constant__ RoiProblem problem, const T* features, const Acc* rois,
+                     T* out) {
+  for_each_result(problem, [&](int64_t place, int64_t roi, int64_t channel) {
     Acc sum = 0;
     for_each_pixel<kInterpolate>(
         rois + 5 * roi, problem, bin_of_channel(roi, channel, problem), channel,
         [&](int64_t offset, Acc weight) { sum += weight * static_cast<Acc>(features[offset]); });
-    out[item] = static_cast<T>(sum);
-  }
+    out[place] = static_cast<T>(sum);
+  });
 }
 
 // As pool; the gradient is summed in whatever order the threads come.
 template <class T, class Acc, bool kInterpolate>
 __global__ void spread(const __grid_constant__ RoiProblem problem, const T* grad, const Acc* rois,
                        Acc* gradient) {
-  const int64_t channels = problem.channels * problem.bins();
-  const int64_t total = problem.rois * channels;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < total;
-       item += step) {
-    const int64_t roi = item / channels;
-    const int64_t channel = item % channels;
-    const Acc value = static_cast<Acc>(grad[item]);
+  for_each_result(problem, [&](int64_t place, int64_t roi, int64_t channel) {
+    const Acc value = static_cast<Acc>(grad[place]);
     for_each_pixel<kInterpolate>(
         rois + 5 * roi, problem, bin_of_channel(roi, channel, problem), channel,
         [&](int64_t offset, Acc weight) { atomicAdd(gradient + offset, weight * value); });
-  }
+  });
 }
 
 // One thread per channel of the map, which no other thread writes to; RoIs in their order.
