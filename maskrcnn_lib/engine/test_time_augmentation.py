@@ -194,7 +194,7 @@ class AugmentedDetector(Detector):
         """The detections with their keypoints; a square pixel has ``area_factor`` original ones."""
         seen = []
         for look in looks:
-            maps = self._keypoint.look(look.features, self._in_look(detections, look, plain))
+            maps = self._keypoint.predict(look.features, self._in_look(detections, look, plain))
             seen.append(maps[:, self._partners].flip(-1) if look.view.mirrored else maps)
         sides = detections.boxes.flatten(0, 1)[:, 2:] - detections.boxes.flatten(0, 1)[:, :2]
         counts = self._counts(sides.prod(dim=1) * area_factor)

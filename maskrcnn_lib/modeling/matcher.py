@@ -56,7 +56,7 @@ class Matcher:
         best, matches = quality.max(dim=-2)
         matched = best >= self.high_threshold
         if self.allow_low_quality_matches and quality.shape[-1] > 0:
-            matched = matched | _best_of_an_element(quality)
+            matched = matched | _equals_highest(quality, quality.amax(dim=-1, keepdim=True))
         return self._where_matched(best, matched, matches)
 
     def match_boxes(self, elements: Tensor, boxes: Tensor) -> Tensor:
@@ -75,6 +75,8 @@ class Matcher:
             return elements.new_full((count, total), self.BELOW_LOW_THRESHOLD, dtype=torch.int64)
         cells = BLOCK_CELLS.get(elements.device.type, BLOCK_CELLS_ON_GPU)
         blocks = boxes.split(max(cells // (count * elements_per_image), 1), dim=-2)
+        if len(blocks) == 1:
+            return self(pairwise_iou(elements, boxes))
         best, matches, highest = [], [], []
         for block in blocks:
             quality = pairwise_iou(elements, block)  # (N, G, block)
@@ -83,11 +85,6 @@ class Matcher:
             matches.append(block_matches)
             if self.allow_low_quality_matches:
                 highest.append(quality.amax(dim=-1))
-        if len(blocks) == 1:  # all is in memory still
-            matched = block_best >= self.high_threshold
-            if self.allow_low_quality_matches:
-                matched = matched | _equals_highest(quality, highest[0].unsqueeze(-1))
-            return self._where_matched(block_best, matched, block_matches)
         all_best = torch.cat(best, dim=-1)
         matched = all_best >= self.high_threshold
         if self.allow_low_quality_matches:
@@ -100,11 +97,6 @@ class Matcher:
         # One more than BETWEEN_THRESHOLDS is BELOW_LOW_THRESHOLD.
         unmatched = (best < self.low_threshold) + self.BETWEEN_THRESHOLDS
         return torch.where(matched, matches, unmatched)
-
-
-def _best_of_an_element(quality: Tensor) -> Tensor:
-    """(..., predictions) bool: whether no prediction overlaps some element more than this one."""
-    return _equals_highest(quality, quality.amax(dim=-1, keepdim=True))
 
 
 def _equals_highest(quality: Tensor, highest: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Pointer(nn.Module):
     num_keypoints = 2
     skeleton = Skeleton(("left_eye", "right_eye"))
 
-    def look(self, features, detections):
+    def predict(self, features, detections):
         shown = cut(features, detections, 2)
         on_the_left = torch.arange(SIDE) < SIDE // 2
         return torch.cat((shown * ~on_the_left, shown * on_the_left), dim=1)

@@ -35,9 +35,9 @@ class RegionHead(nn.Module):
             features: the backbone's maps (N, C, H, W), finest first.
             detections: the box head's output for the N images.
         """
-        return self.complete(detections, self.look(features, detections))
+        return self.complete(detections, self.predict(features, detections))
 
-    def look(self, features: Sequence[Tensor], detections: Detections) -> Tensor:
+    def predict(self, features: Sequence[Tensor], detections: Detections) -> Tensor:
         """Returns the logits (N * D, ...) of the detections' slots; arguments as in ``forward``."""
         x = self._extract(features, boxes_to_rois(detections.boxes))
         return self._logits(x, detections.labels.flatten())
