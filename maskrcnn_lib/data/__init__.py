@@ -1,4 +1,11 @@
-"""From files to what the model eats: image reading, data sets, transforms, samplers, batches."""
+"""From files to what the model eats.
+
+``build`` makes loaders: a ``datasets`` object whose samples a ``transforms`` object changes
+(``transformed_dataset``), in the order of ``samplers``, joined by ``collate``. ``converters`` bring
+other annotation formats to COCO's, which ``annotations`` validates with ``annotation_masks`` and
+``image_entries``. ``image_io`` and ``video_input`` read pixels; ``statistics`` and
+``anchor_shapes`` tell what a data set holds.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_lib.checkpoint import DetectronCheckpointer
-from maskrcnn_lib.config.architecture import class_section, num_classes
+from maskrcnn_lib.config.architecture import class_section, num_classes, only_proposes
 from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.build import make_data_loader
 from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
@@ -77,7 +77,8 @@ def run_training(
     cfg = _planned(cfg, dataset, given)
     checkpoint_names = class_names(dataset, cfg)
     tests = build_test_datasets(cfg) if evaluates else {}
-    check_test_classes(checkpoint_names, tests)
+    if not only_proposes(cfg):
+        check_test_classes(checkpoint_names, tests)
     _make_deterministic(cfg)
     seed_generators(cfg.SEED)
     model = build(cfg)

@@ -166,15 +166,13 @@ def _pycocotools(truth: dict, detections: list, iou_type: IouType) -> Any:
 def _faster_coco_eval(truth: dict, detections: list, iou_type: IouType) -> Any:
     from faster_coco_eval import COCO, COCOeval_faster
 
-    coco_truth = COCO(truth)
-    return COCOeval_faster(coco_truth, coco_truth.loadRes(detections), iou_type)
+    return COCOeval_faster(coco := COCO(truth), coco.loadRes(detections), iou_type)
 
 
 def _hotcoco(truth: dict, detections: list, iou_type: IouType) -> Any:
     from hotcoco import COCO, COCOeval
 
-    coco_truth = COCO(truth)
-    return COCOeval(coco_truth, coco_truth.loadRes(detections), iou_type)
+    return COCOeval(coco := COCO(truth), coco.loadRes(detections), iou_type)
 
 
 _EVALUATORS = {

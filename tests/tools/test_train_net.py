@@ -20,6 +20,7 @@ from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.inference import build_detector
+from maskrcnn_lib.engine.training import check_test_classes, run_training
 from maskrcnn_lib.tools import launch, train_net
 from maskrcnn_lib.tools.cli import main
 
@@ -88,11 +89,31 @@ def test_test_data_of_other_classes_are_refused(shapes, tmp_path, capsys):
 
 
 def test_a_misspelt_class_of_the_test_data_is_pointed_out(caplog):
-    from maskrcnn_lib.engine.training import check_test_classes
-
     dataset = Namespace(categories={1: "blue", 2: "rde"})
     check_test_classes(("__background", "blue", "red"), {"val": dataset})
     assert "'rde'" in caplog.text and "training data's 'red'" in caplog.text
+
+
+@pytest.mark.parametrize("proposes", [True, False])
+def test_models_that_only_propose_are_tested_on_any_classes(shapes, tmp_path, proposes):
+    other = _write_data(tmp_path / "other", categories=("cat", "dog", "cow"))
+    named = {"TRAIN": shapes, "TEST": other}
+    keys = ["MODEL.RPN_ONLY", proposes, "OUTPUT_DIR", str(tmp_path / "out")]
+    keys += ["SOLVER.MAX_ITER", 4, "SOLVER.STEPS", (), "SOLVER.WARMUP_ITERS", 1]
+    for phase, data in named.items():
+        keys += [f"DATASETS.{phase}", (f"coco:{data / 'labels.json'}:{data / 'images'}",)]
+
+    class BuiltError(Exception):
+        pass
+
+    def build(cfg):
+        raise BuiltError
+
+    error, message = (BuiltError, None) if proposes else (ValueError, "share no name")
+    with pytest.raises(error, match=message):
+        run_training(
+            get_cfg(None, keys), device=torch.device("cpu"), given=["DATASETS.TRAIN"], build=build
+        )
 
 
 def test_a_directory_that_holds_a_training_is_refused_without_resume(shapes, tmp_path, capsys):
