@@ -8,6 +8,7 @@ config key ``PATHS_CATALOG`` names a Python file that defines ``DatasetCatalog``
 import difflib
 import re
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -157,8 +158,7 @@ def _coco_entries() -> dict[str, dict[str, Any]]:
 
 def _voc_entries() -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
-    for year, split in ((2007, "train"), (2007, "val"), (2007, "test"), (2012, "train"),
-                        (2012, "val"), (2012, "test")):  # fmt: skip
+    for year, split in product((2007, 2012), ("train", "val", "test")):
         folder = f"voc/VOC{year}"
         entries[f"voc_{year}_{split}"] = {"data_dir": folder, "split": split}
         if (year, split) != (2012, "test"):  # whose annotations were never published

@@ -26,9 +26,7 @@ BODY, BOX, MASK = "backbone.body.", "roi_heads.box.", "roi_heads.mask."
 
 def _convert(tensors: dict[str, torch.Tensor]) -> ImportedWeights:
     importer = next(one for one in IMPORTERS if one.recognises(tensors.keys()))
-    imported = importer.convert(tensors)
-    assert imported.format == importer.format
-    return imported
+    return importer.convert(tensors)
 
 
 def _named(*names: str) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""torchvision's detection models with ResNet or MobileNetV3 below an FPN, and its classifiers.
+"""torchvision's detection models with ResNet or MobileNetV3 below an FPN.
 
 Labels are COCO category ids, so that the COCO models have 91 classes with the background first, as
 ours. Files written before torchvision 0.13 name some layers otherwise; both are read.
@@ -12,15 +12,12 @@ from maskrcnn_lib.checkpoint.class_names import coco_category_names
 from maskrcnn_lib.checkpoint.importers import torchvision_retinanet, torchvision_v2
 from maskrcnn_lib.checkpoint.importers.base import (
     ImportedWeights,
-    Renamed,
     coco_names_for,
     rename,
 )
 from maskrcnn_lib.checkpoint.importers.name_pairs import NamePair, import_rules, resnet_pairs
 
 FORMAT = "torchvision"
-IMAGENET_FORMAT = "torchvision_imagenet"
-MOBILENET_FORMAT = "torchvision_mobilenet"
 
 _EXTRACTOR, _PREDICTOR = "roi_heads.{}.feature_extractor.", "roi_heads.{}.predictor."
 _HEAD_PAIRS = [
@@ -104,38 +101,4 @@ def convert(tensors: dict[str, Tensor]) -> ImportedWeights:
         norm_eps=0.0 if old else EPS,
         class_names=coco_names_for(native, coco_category_names()),
         dialect=FORMAT,
-    )
-
-
-def recognises_classifier(names: Collection[str]) -> bool:
-    """Tells whether these are the names of torchvision's ResNet classifiers."""
-    return "conv1.weight" in names and "layer1.0.conv1.weight" in names
-
-
-def convert_classifier(tensors: dict[str, Tensor]) -> ImportedWeights:
-    """Takes the body of an ImageNet classifier."""
-    renamed = rename(tensors, import_rules(resnet_pairs("", "")), (r"fc\.(?:weight|bias)",))
-    return _body(IMAGENET_FORMAT, renamed)
-
-
-def recognises_mobilenet(names: Collection[str]) -> bool:
-    """Tells whether these are the names of torchvision's MobileNetV2 classifier."""
-    return "features.1.conv.0.0.weight" in names and "features.18.0.weight" in names
-
-
-def convert_mobilenet(tensors: dict[str, Tensor]) -> ImportedWeights:
-    """Takes the body of a MobileNetV2 classifier, up to its last block."""
-    rule = (r"(features\.(?:\d|1[0-7])\..*)", r"\1")
-    renamed = rename(tensors, [rule], (r"features\.18\..*", r"classifier\..*"))
-    return _body(MOBILENET_FORMAT, renamed)
-
-
-def _body(format_: str, renamed: Renamed) -> ImportedWeights:
-    return ImportedWeights(
-        format=format_,
-        tensors=renamed.tensors,
-        unmapped=renamed.unmapped,
-        ignored=renamed.ignored,
-        norm_eps=EPS,
-        body_only=True,
     )
