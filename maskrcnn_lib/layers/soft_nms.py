@@ -120,16 +120,9 @@ def _iou_with(box: Tensor, boxes: Tensor) -> Tensor:
 
 def _register_fake() -> None:
     def fake(
-        boxes: Tensor,
-        scores: Tensor,
-        groups: Tensor,
-        method: int,
-        iou_threshold: float,
-        sigma: float,
-        min_score: float,
-        max_output: int,
+        boxes: Tensor, scores: Tensor, groups: Tensor, *rule: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        size = (boxes.shape[0], max_output)
+        size = (boxes.shape[0], rule[-1])  # max_output
         return groups.new_empty(size), scores.new_empty(size), groups.new_empty(size[0])
 
     torch.library.register_fake("maskrcnn::soft_nms_fixed")(fake)

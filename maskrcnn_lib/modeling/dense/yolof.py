@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from maskrcnn_lib.config.dialects import get_dialect
 from maskrcnn_lib.modeling.box_coder import BoxCoder
 from maskrcnn_lib.modeling.dense.detector import DenseHead, DetectionLimits
-from maskrcnn_lib.modeling.dense.head import class_layer, conv_tower, init_small
+from maskrcnn_lib.modeling.dense.towers import class_layer, conv_tower, init_small
 from maskrcnn_lib.modeling.dense.uniform import (
     LearnUniformly,
     UniformMatcher,

@@ -8,8 +8,7 @@ from torch import nn
 
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling import outputs
-from maskrcnn_lib.modeling.dense.head import RetinaNetHead
-from maskrcnn_lib.modeling.dense.retinanet import build_retinanet, octave_sizes
+from maskrcnn_lib.modeling.dense.retinanet import RetinaNetHead, build_retinanet, octave_sizes
 from maskrcnn_lib.structures.image_list import to_image_list
 
 NAME = "retinanet/retinanet_R-50-FPN_1x"
