@@ -30,7 +30,6 @@ from training_step import peak_memory
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.data.image_io import find_images, read_image
 from maskrcnn_lib.engine.inference import Detector, build_detector, choose_model
-from maskrcnn_lib.evaluation.coco_results import coco_results
 from maskrcnn_lib.layers import paste_masks
 
 SIZE = (800, 1088)
@@ -170,7 +169,7 @@ def time_photos(directory: Path, model: str, rounds: int, clock: Clock) -> None:
             times.append(clock())
             found = detector([image])[0]
             times.append(clock())
-            coco_results(found, image_id=number, category_ids=categories, paste=detector.paste_rule)
+            found.to_coco(image_id=number, category_ids=categories, paste=detector.paste_rule)
             times.append(clock())
             for part, begin, end in zip(parts, times, times[1:], strict=False):
                 taken[part] += end - begin

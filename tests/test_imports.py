@@ -1,6 +1,7 @@
 """Who may import whom: arrows go down, there are no circles, and the package is cheap to import."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -14,6 +15,10 @@ import maskrcnn_lib
 
 PACKAGE = Path(maskrcnn_lib.__file__).parent
 ROOT_MODULE = "maskrcnn_lib"
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(
+    p for part in ("benchmarks", "demo", "training") for p in (ROOT / part).glob("*.py")
+)
 HEAVY = {"torchvision", "cv2", "matplotlib", "pycocotools"}
 
 GROUND = {"utils", "config", "structures", "layers"}
@@ -112,6 +117,15 @@ def test_there_are_no_circles():
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
     assert set(graph) <= set(order)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_import_what_exists(path):
+    for node in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{ROOT_MODULE}."):
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or f"{node.module}.{name}" in MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)

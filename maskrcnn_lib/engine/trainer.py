@@ -210,6 +210,9 @@ class Trainer:
             for iteration, batch in self._batches():
                 self._iterate(iteration, batch)
                 bar.update()
+        replaced = getattr(getattr(self.data_loader, "dataset", None), "bad_images", 0)
+        if replaced:
+            logger.warning("%d times another image was taken in the place of a bad one", replaced)
         return self.scores
 
     def _batches(self) -> Iterator[tuple[int, Sequence[Any]]]:

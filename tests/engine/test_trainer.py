@@ -102,6 +102,12 @@ def test_the_best_model_is_kept_without_the_state_of_the_training(uninterrupted)
     assert "optimizer" not in content
 
 
+def test_how_many_bad_images_were_replaced_is_said_in_the_end(tiny, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tiny.NoiseDataset, "bad_images", 3, raising=False)
+    tiny.train(tmp_path, iterations=2, evaluate=None)
+    assert "3 times another image was taken" in caplog.text
+
+
 def test_log_lines_say_how_it_goes(tiny, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="maskrcnn_lib"):
         tiny.train(tmp_path)

@@ -124,12 +124,8 @@ class CityScapesDataset:
             mask = check_segmentation(polygons, size, add)
             if mask is not None:
                 annotation = {"image_id": self.ids[index], "category_id": LABEL_IDS[name]}
-                annotation |= {
-                    "iscrowd": int(is_crowd),
-                    "bbox": list(mask.box),
-                    "area": mask.area(),
-                }
-                result.append({**annotation, "segmentation": mask.segmentation})
+                annotation |= {"iscrowd": int(is_crowd), "segmentation": mask.segmentation}
+                result.append(annotation | {"bbox": list(mask.box), "area": mask.area()})
         return result
 
     def instance_ids(self, index: int) -> np.ndarray:
