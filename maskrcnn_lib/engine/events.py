@@ -7,7 +7,7 @@ of an evaluation keys such as ``val/segm/AP``. Each file is an observer of the s
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,8 +164,11 @@ def open_event_log(directory: str | Path, *, start_iter: int = 0) -> EventLog:
 def read_records(path: str | Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; a last line that was cut off is left out.
 
+    Where iterations come again, as after a run was begun anew from an earlier checkpoint, the later
+    lines count.
+
     Returns:
-        The records in the order of the file; none where there is no file.
+        The records by ascending iteration; none where there is no file.
     """
     path = Path(path)
     if not path.is_file():
@@ -176,4 +179,24 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
             records.append(json.loads(line))
         except json.JSONDecodeError:
             logger.warning("%s: a line that is not JSON is left out: %.60r", path, line)
-    return [record for record in records if isinstance(record, dict) and "iteration" in record]
+    return _without_repetitions(
+        record for record in records if isinstance(record, dict) and "iteration" in record
+    )
+
+
+def _without_repetitions(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    for record in records:
+        start = len(kept)
+        while start and kept[start - 1]["iteration"] >= record["iteration"]:
+            start -= 1
+        # a training's and an evaluation's record of one iteration stand beside each other
+        while start < len(kept) and not _comes_again(kept[start], record):
+            start += 1
+        kept[start:] = [record]
+    return kept
+
+
+def _comes_again(earlier: Record, later: Record) -> bool:
+    is_same = later["iteration"] == earlier["iteration"]
+    return not is_same or len(later.keys() & earlier.keys()) > 1

@@ -102,6 +102,7 @@ def training_curves(records: Sequence[Mapping[str, float]]) -> list[dict[str, An
         "Average precision": [name for name in names if name.endswith("/AP")],
         "Learning rate": [name for name in names if name == "lr"],
         "Norm of the gradients": [name for name in names if name == "grad_norm"],
+        "Seconds per iteration": [name for name in names if name in ("time", "data")],
     }
     return [
         {"title": title, "series": [{"name": n, "points": _series(records, n)} for n in members]}

@@ -25,7 +25,17 @@ logger = logging.getLogger(__name__)
 _KINDS = ("keypoints", "bbox", "segm")
 
 # In the order in which they build on each other.
-_SCRIPTS = ("core", "charts", "tables", "counting", "confusion", "gallery", "viewer", "main")
+_SCRIPTS = (
+    "core",
+    "charts",
+    "tables",
+    "counting",
+    "confusion",
+    "gallery",
+    "zoom",
+    "viewer",
+    "main",
+)
 
 
 def build_report(

@@ -56,6 +56,19 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert read_records(tmp_path / "nothing.jsonl") == []
 
 
+def test_of_iterations_that_come_again_the_later_lines_count(tmp_path):
+    def line(iteration, loss=None):
+        measured = {"val/bbox/AP": 0.5} if loss is None else {"loss": loss}
+        return {"iteration": iteration, **measured}
+
+    first = [line(10, 1.0), line(20, 0.9), line(20), line(30, 0.8)]
+    # begun again from the checkpoint of iteration 10, then from that of iteration 20
+    again = [line(20, 0.7), line(20), line(30, 0.6), line(40, 0.5), line(30, 0.4), line(40, 0.3)]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*first, *again])))
+    assert read_records(path) == [first[0], again[0], again[1], again[4], again[5]]
+
+
 def test_a_new_key_adds_a_column_to_the_table(tmp_path):
     writer = CsvWriter(tmp_path / "r.csv")
     writer.write({"iteration": 1, "loss": 2.0})

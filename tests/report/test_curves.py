@@ -65,10 +65,16 @@ def test_keypoint_results_have_no_score_of_small_objects():
 
 
 def test_training_curves_are_grouped_and_long_ones_shortened():
-    records = [{"iteration": i, "loss": 1 / i, "lr": 0.1} for i in range(1, 2001)]
+    records = [
+        {"iteration": i, "loss": 1 / i, "lr": 0.1, "time": 2.0, "data": 1.0, "memory_mb": 9.0}
+        for i in range(1, 2001)
+    ]
     records += [{"iteration": 2000, "val/bbox/AP": 0.4, "val/bbox/AP50": 0.6}]
     groups = {group["title"]: group["series"] for group in training_curves(records)}
-    assert list(groups) == ["Losses", "Average precision", "Learning rate"]
+    assert list(groups) == [
+        *("Losses", "Average precision", "Learning rate", "Seconds per iteration")
+    ]
+    assert [one["name"] for one in groups["Seconds per iteration"]] == ["time", "data"]
     (loss,) = groups["Losses"]
     assert len(loss["points"]) == 400
     # the first point is the mean of five records

@@ -17,6 +17,18 @@ from maskrcnn_lib.tools.cli import main
 
 from .scenes import content, results
 
+# What the tip says of each cell of a matrix with so many rows.
+CELL_TEXTS = """(count) => {
+  const canvas = document.querySelector("#matrix canvas");
+  const { left, top, width } = canvas.getBoundingClientRect();
+  const cell = (width - 110) / count;
+  return Array.from({ length: count * count }, (_, i) => {
+    const [row, column] = [Math.floor(i / count), i % count];
+    canvas.dispatchEvent(new PointerEvent("pointermove", {
+      clientX: left + 110 + (column + 0.5) * cell, clientY: top + 110 + (row + 0.5) * cell }));
+    return document.getElementById("tip").textContent;
+  });
+}"""
 RIGHT, IGNORED = Verdict.FOUND, Verdict.IGNORED
 
 
@@ -58,7 +70,8 @@ def test_sections_are_there_and_the_title_is_text(look, report_file):
     for section in ("curves", "confusion", "histograms", "training"):
         page.locator(f"#{section}").scroll_into_view_if_needed()
         page.wait_for_selector(f"#{section} svg, #{section} canvas")
-    assert page.locator("#training-curves svg path.line").count() == 3  # AP is one point
+    assert page.locator("#training-curves svg path.line").count() == 4
+    assert page.locator("#training-curves svg circle").count() == 1  # AP is one point
 
 
 def test_scores_are_those_of_pycocotools(look, report_file, scene):
@@ -186,6 +199,49 @@ def test_one_image_is_shown_large_and_the_keyboard_goes_on(look, report_file):
     assert not page.locator("#viewer").is_visible()
 
 
+def test_the_wheel_magnifies_the_place_under_the_pointer(look, report_file):
+    page = look(report_file)
+    _cards(page)
+    page.locator(".card").first.click()
+    box = page.locator("#viewer-picture svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -300)
+    page.wait_for_selector("#whole")
+    svg = page.locator("#viewer-picture svg")
+    # twice as large, the middle stays
+    assert [float(v) for v in svg.get_attribute("viewBox").split()] == pytest.approx(
+        [25, 25, 50, 50], abs=0.5
+    )
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 1000, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    assert float(svg.get_attribute("viewBox").split()[0]) == 0  # not beyond the edge
+    page.keyboard.press("0")
+    assert svg.get_attribute("viewBox") == "0 0 100 100"
+    assert not page.locator("#whole").is_visible()
+
+
+def test_an_entry_of_the_list_lights_its_outline_for_the_keyboard_too(look, report_file):
+    page = look(report_file)
+    _cards(page)
+    page.locator(".card").first.click()
+    notes = page.locator("#viewer-list ul").last.locator("small").all_inner_texts()
+    assert notes == sorted(notes, reverse=True) and notes[0] == "missed"
+    page.locator("#viewer-list li").first.focus()
+    assert page.locator("#viewer-picture g.lit").count() == 1
+    assert page.locator("#viewer-picture g.dim").count() > 0
+
+
+def test_paper_gets_all_charts_and_a_light_scheme(look, report_file):
+    page = look(report_file, scheme="dark")
+    assert page.locator("#training svg").count() == 0  # far below the window
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#training svg").count() == 3
+    assert page.locator("#curves svg").count() == 3 and page.locator("#matrix canvas").count() == 1
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 29, 35)"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it_without_scrolling_sideways(look, report_file, scheme):
     page = look(report_file, width=390, height=844, scheme=scheme)
@@ -216,6 +272,26 @@ def test_of_5000_images_only_those_near_the_window_are_drawn(look, many_images, 
     page.wait_for_selector(".card[aria-posinset='5000']")
     last = page.eval_on_selector_all(".card", "cards => cards.map(card => card.dataset.name)")
     assert len(last) <= 60 and not set(first) & set(last)
+
+
+def test_of_many_classes_the_matrix_shows_those_that_are_confused(look, many_images, tmp_path):
+    data, pictures = many_images(60)
+    for item in data["gallery"]["items"]:
+        for found in item["found"]:
+            found[2:5] = [1, -1, -1]  # of nothing, but for one kind of confusion
+    item = data["gallery"]["items"][7]
+    item["objects"][0][0] = 70
+    item["found"][0][:5] = [41, 990, 1, 0, 0]
+    (tmp_path / "classes.html").write_text(fill_page("classes", data, pictures), encoding="utf-8")
+    page = look(tmp_path / "classes.html")
+    page.locator("#matrix").scroll_into_view_if_needed()
+    page.wait_for_selector("#matrix canvas")
+    assert page.locator("#confusions button").all_inner_texts() == ["class 70 → class 41"]
+    seen = page.evaluate(CELL_TEXTS, 22)  # 20 classes, the others together, and nothing
+    assert any(text.startswith("annotated: class 70\nfound: class 41\n1 (") for text in seen)
+    assert any(text.startswith("annotated: other classes\nfound: missed\n") for text in seen)
+    page.select_option("#matrix-classes", "all")
+    page.wait_for_function("document.querySelector('#matrix canvas').clientWidth > 900")
 
 
 def test_names_cannot_become_markup(look, many_images, tmp_path):

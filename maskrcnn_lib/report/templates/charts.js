@@ -1,6 +1,7 @@
 // Lines over axes, stacked columns, and bars: as SVG, as wide as the page lets them.
 
 const HEIGHT = 260;
+const MOST_DOTS = 25; // of a line; more would cover it
 const MARGIN = { left: 46, right: 10, top: 8, bottom: 38 };
 
 function niceTicks(low, high, count) {
@@ -18,7 +19,8 @@ const short = (value) => {
   const size = Math.abs(value);
   if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
   if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
-  return size && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(3));
+  if (!size || size >= 1e-3) return String(+value.toPrecision(3));
+  return value.toExponential(1).replace(".0e", "e");
 };
 
 function axes(width, x, y) {
@@ -62,9 +64,10 @@ function lineChart(place, make) {
     for (const { points, colour: stroke } of series) {
       const path = points.map(([px, py], i) =>
         `${i ? "L" : "M"}${at.x(px).toFixed(1)} ${at.y(py).toFixed(1)}`).join("");
-      svg.append(points.length === 1
-        ? drawn("circle", { cx: at.x(points[0][0]), cy: at.y(points[0][1]), r: 3, fill: stroke })
-        : drawn("path", { class: "line", d: path, style: `stroke:${stroke}` }));
+      svg.append(drawn("path", { class: "line", d: path, style: `stroke:${stroke}` }));
+      if (points.length > MOST_DOTS) continue;
+      svg.append(...points.map(([px, py]) =>
+        drawn("circle", { cx: at.x(px), cy: at.y(py), r: 3, style: `fill:${stroke}` })));
     }
     const cross = drawn("line", { class: "cross", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom,
       visibility: "hidden" });

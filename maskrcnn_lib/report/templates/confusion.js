@@ -1,31 +1,58 @@
 // The confusion matrix: rows annotated, columns found; the last of both stands for nothing.
 
 const MOST_LISTED = 15;
-const LABELLED_UP_TO = 24; // classes; more get no room for their names
-let matrix = [];
+const SHOWN_AT_FIRST = 20; // of many classes, those that are confused most
+const MANY = 24; // classes from which on not all are shown at first
+const NAMED_UP_TO = 150; // classes; more get no room for their names
+const CELL = { least: 11, most: 96 }; // pixels of a cell with names beside it
+let matrix = []; // of all classes
+let axis = []; // for each row and column that is shown, the classes it stands for
+let sums = []; // of the matrix, as it is shown
 
 const annotatedName = (i) => data.classes[i] ?? "nothing there";
 const foundName = (i) => data.classes[i] ?? "missed";
+const named = (name, members) => (members.length > 1 ? "other classes" : name(members[0]));
+const total = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
 function fillMatrix() {
   const size = data.classes.length + 1;
   matrix = Array.from({ length: size }, () => new Uint32Array(size));
   for (const item of items) for (const [row, column] of pairs(item)) matrix[row][column] += 1;
+  chooseAxis();
+}
+
+// All classes, or those that are most taken for others, then those with most other errors.
+function chooseAxis() {
+  const none = data.classes.length;
+  const all = data.classes.map((_, i) => i);
+  const few = none > MANY && byId("matrix-classes").value === "confused";
+  const confused = all.map((i) => total(all.map((k) =>
+    (k === i ? 0 : matrix[i][k] + matrix[k][i]))));
+  const others = all.map((i) => matrix[i][none] + matrix[none][i]);
+  const chosen = new Set(few ? [...all].sort((a, b) =>
+    confused[b] - confused[a] || others[b] - others[a]).slice(0, SHOWN_AT_FIRST) : all);
+  const rest = all.filter((i) => !chosen.has(i));
+  axis = [...all.filter((i) => chosen.has(i)).map((i) => [i]), ...(rest.length ? [rest] : []), [none]];
+  byId("matrix").parentElement.classList.toggle("stacked", axis.length > MANY + 1);
+  sums = axis.map((rows) => axis.map((columns) =>
+    total(rows.map((row) => total(columns.map((column) => matrix[row][column]))))));
 }
 
 function drawMatrix(width) {
-  const count = matrix.length;
-  const named = count <= LABELLED_UP_TO;
-  const margin = named ? Math.min(110, width * 0.25) : 18;
-  const side = Math.min(width, 736);
-  const cell = (side - margin) / count;
+  const count = axis.length;
+  const isNamed = count <= NAMED_UP_TO;
+  const margin = isNamed ? Math.min(110, width * 0.25) : 18;
+  const room = Math.min(width, count > MANY + 1 ? 1100 : 736);
+  const cell = isNamed
+    ? Math.min(CELL.most, Math.max(CELL.least, (room - margin) / count)) : (room - margin) / count;
+  const side = margin + cell * count;
   const inner = cell - (cell > 6 ? 1 : 0.25);
   const canvas = element("canvas", { role: "img", tabindex: "0",
     "aria-label": "Confusion matrix; the list beside it names its largest numbers" });
   const scale = devicePixelRatio || 1;
   canvas.width = side * scale;
   canvas.height = side * scale;
-  canvas.style.maxWidth = `${side}px`;
+  canvas.style.width = `${side}px`;
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
   const style = getComputedStyle(document.body);
@@ -34,15 +61,15 @@ function drawMatrix(width) {
   const [right, wrong] = ["--found", "--class"].map((name) => style.getPropertyValue(name));
   pen.font = `${Math.min(12, Math.max(9, cell * 0.6))}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
-  const totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
-  matrix.forEach((row, i) => row.forEach((number, k) => {
+  const totals = sums.map(total);
+  sums.forEach((row, i) => row.forEach((number, k) => {
     const [x, y] = [margin + k * cell, margin + i * cell];
     pen.globalAlpha = 1;
     pen.fillStyle = grid;
     pen.fillRect(x, y, inner, inner);
     if (!number) return;
     pen.globalAlpha = 0.15 + 0.85 * (number / totals[i]);
-    pen.fillStyle = i === k ? right : wrong;
+    pen.fillStyle = i === k && axis[i].length === 1 ? right : wrong;
     pen.fillRect(x, y, inner, inner);
     if (cell < 24) return;
     pen.globalAlpha = 1;
@@ -52,15 +79,15 @@ function drawMatrix(width) {
   }));
   pen.globalAlpha = 1;
   pen.fillStyle = soft;
-  if (named) {
-    matrix.forEach((_, i) => {
+  if (isNamed) {
+    axis.forEach((members, i) => {
       pen.textAlign = "right";
-      pen.fillText(annotatedName(i), margin - 5, margin + (i + 0.5) * cell, margin - 8);
+      pen.fillText(named(annotatedName, members), margin - 5, margin + (i + 0.5) * cell, margin - 8);
       pen.save();
       pen.translate(margin + (i + 0.5) * cell, margin - 5);
       pen.rotate(-Math.PI / 2);
       pen.textAlign = "left";
-      pen.fillText(foundName(i), 0, 0, margin - 8);
+      pen.fillText(named(foundName, members), 0, 0, margin - 8);
       pen.restore();
     });
   } else {
@@ -85,16 +112,18 @@ function drawMatrix(width) {
   canvas.addEventListener("pointerleave", hideTip);
   canvas.addEventListener("click", (event) => {
     const at = cellAt(event);
-    if (at && matrix[at[0]][at[1]]) showImages({ pair: at });
+    const pair = at?.map((i) => axis[i]);
+    if (pair && pair.every((members) => members.length === 1) && sums[at[0]][at[1]]) {
+      showImages({ pair: pair.flat() });
+    }
   });
   byId("matrix").replaceChildren(canvas);
 }
 
 function describeCell(row, column) {
-  const total = matrix[row].reduce((a, b) => a + b, 0);
-  const number = matrix[row][column];
-  return `annotated: ${annotatedName(row)}\nfound: ${foundName(column)}\n`
-    + `${grouped(number)} (${percent(total ? number / total : 0)} % of the row)`;
+  const number = sums[row][column];
+  return `annotated: ${named(annotatedName, axis[row])}\nfound: ${named(foundName, axis[column])}\n`
+    + `${grouped(number)} (${percent(number / (total(sums[row]) || 1))} % of the row)`;
 }
 
 function listConfusions() {
@@ -107,13 +136,15 @@ function listConfusions() {
   byId("confusions").replaceChildren(...cells.slice(0, MOST_LISTED).map(([number, i, k]) =>
     element("li", {}, element("button", { type: "button", onclick: () => showImages({ pair: [i, k] }) },
       `${annotatedName(i)} → ${foundName(k)}`), " ", element("small", {}, `${number}×`))));
-  if (!cells.length) byId("confusions").replaceChildren(element("li", {}, "none at this confidence"));
+  byId("no-confusions").hidden = cells.length > 0;
 }
 
 function startConfusion() {
+  byId("matrix-choice").hidden = data.classes.length <= MANY;
   fillMatrix();
   const draw = whenSized(byId("matrix"), drawMatrix);
   listConfusions();
+  byId("matrix-classes").addEventListener("change", () => { chooseAxis(); draw(); });
   watchers.threshold.push(once(() => { fillMatrix(); draw(); listConfusions(); }));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 }

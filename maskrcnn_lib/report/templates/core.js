@@ -70,7 +70,8 @@ function once(run) {
   };
 }
 
-// Draws a chart as wide as its place, once it comes near the window, and whenever its width changes.
+// Draws a chart as wide as its place, once it comes near the window or is printed, and whenever its
+// width changes.
 function whenSized(place, draw) {
   let [width, near] = [0, false];
   const update = () => {
@@ -84,6 +85,7 @@ function whenSized(place, draw) {
     if (near) observer.disconnect();
     update();
   }, { rootMargin: "400px" }).observe(place);
+  addEventListener("beforeprint", () => { near = true; update(); });
   return () => { if (width) draw(width); };
 }
 

@@ -56,7 +56,7 @@ function bones(points) {
   return [lines.join(""), dots.join("")];
 }
 
-function drawing(item, one, places, kind, { dashed = false, label = "" } = {}) {
+function drawing(item, one, places, kind, { dashed = false, label = "", taken = [] } = {}) {
   const path = shape(item, one, places);
   const edge = dashed ? "edge dashed" : "edge";
   const group = drawn("g", { style: `--of:var(--${kind})`, class: dashed ? "quiet" : "" });
@@ -68,17 +68,25 @@ function drawing(item, one, places, kind, { dashed = false, label = "" } = {}) {
     group.append(drawn("path", { class: "halo", d: lines }), drawn("path", { class: "bones", d: lines }),
       drawn("path", { class: "joints", d: dots }));
   }
-  if (label) {
-    const size = Math.max(item.width, item.height) / 48;
-    const [x, y] = one.slice(places.box);
-    const atRight = x > item.width * 0.75; // or it would leave the picture
-    const text = drawn("text", { x: atRight ? item.width - 2 : Math.max(2, x),
-      y: Math.max(size, y - size * 0.3), "text-anchor": atRight ? "end" : "start",
-      "font-size": size, "stroke-width": size / 5 });
-    text.textContent = label;
-    group.append(text);
-  }
+  if (label) group.append(labelAt(item, one.slice(places.box, places.box + 4), label, taken));
   return group;
+}
+
+// A label at the first corner of a box where it hides none of those that are `taken` already.
+function labelAt(item, [x, y, width, height], label, taken) {
+  const size = Math.max(item.width, item.height) / (innerWidth < 704 ? 30 : 48);
+  const length = 0.62 * size * label.length;
+  const places = [[x, y], [x, y + 1.2 * size], [x + width - length, y], [x, y + height + 1.2 * size],
+    [x + width - length, y + 1.2 * size], [x, y + height], [x, y - 1.2 * size]].map(([left, bottom]) =>
+    [Math.max(2, Math.min(left, item.width - length - 2)),
+      Math.max(1.1 * size, Math.min(bottom, item.height))]);
+  const isFree = ([left, bottom]) => taken.every(([l, b, long]) =>
+    left >= l + long || l >= left + length || Math.abs(bottom - b) >= size);
+  const [left, bottom] = places.find(isFree) ?? places[0];
+  taken.push([left, bottom, length]);
+  const text = drawn("text", { x: left, y: bottom - 0.3 * size, style: `--size:${size}px` });
+  text.textContent = label;
+  return text;
 }
 
 const concerns = (one) => state.class < 0 || one[0] === state.class;
@@ -95,6 +103,7 @@ function picture(i, { objects = true, found = true, labels = false } = {}) {
   }
   const parts = { objects: [], found: [] };
   const hits = foundObjects(item);
+  const taken = []; // by labels
   item.objects.forEach((object, k) => {
     if (!objects || !concerns(object)) return;
     const missed = !hits.has(k);
@@ -107,7 +116,7 @@ function picture(i, { objects = true, found = true, labels = false } = {}) {
     const score = (one[DETECTION.score] / 1000).toFixed(2);
     const kind = isRight(one) || isWrong(one) ? VERDICTS[one[DETECTION.verdict]] : "background";
     parts.found[k] = drawing(item, one, DETECTION, kind,
-      { label: labels && `${data.classes[one[0]]} ${score}` });
+      { label: labels && `${data.classes[one[0]]} ${score}`, taken });
     svg.append(parts.found[k]);
   });
   return { svg, parts };

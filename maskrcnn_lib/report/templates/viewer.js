@@ -1,6 +1,7 @@
 // One image, large, with a list of everything on it.
 
 let open = 0; // place in `shown`
+let closer = null; // what magnifies the image
 
 function openViewer(place) {
   open = place;
@@ -18,18 +19,23 @@ function fillViewer() {
   const i = shown[open];
   const item = items[i];
   byId("viewer-name").textContent = item.name;
+  byId("viewer-place").textContent = `${grouped(open + 1)} of ${grouped(shown.length)}`;
   const { svg, parts } = picture(i, { objects: byId("show-objects").checked,
-    found: byId("show-found").checked, labels: true });
+    found: byId("show-found").checked, labels: byId("show-labels").checked });
   byId("viewer-picture").replaceChildren(svg);
+  closer = zoomable(svg, item, (magnified) => { byId("whole").hidden = !magnified; });
+  byId("whole").hidden = true;
   const everything = [...parts.objects, ...parts.found].filter(Boolean);
-  const entry = (part, kind, name, note) => element("li", {
-    onpointerenter: () => {
-      part.classList.add("lit");
-      for (const other of everything) other.classList.toggle("dim", other !== part);
-    },
-    onpointerleave: () => {
-      for (const other of everything) other.classList.remove("dim", "lit");
-    },
+  const light = (part) => {
+    part.classList.add("lit");
+    for (const other of everything) other.classList.toggle("dim", other !== part);
+  };
+  const unlight = () => {
+    for (const other of everything) other.classList.remove("dim", "lit");
+  };
+  const entry = (part, kind, name, note) => element("li", { tabindex: "0",
+    onpointerenter: () => light(part), onfocus: () => light(part), onpointerleave: unlight,
+    onblur: unlight,
   }, element("span", { class: "dot", style: `background:${colour(kind)}` }), name,
   element("small", {}, note));
   const hits = foundObjects(item);
@@ -41,9 +47,10 @@ function fillViewer() {
     return entry(part, kind === "ignored" ? "background" : kind,
       `${data.classes[one[0]]} ${(one[DETECTION.score] / 1000).toFixed(2)}`, note);
   });
-  const objects = Object.entries(parts.objects).map(([k, part]) => entry(part,
-    hits.has(Number(k)) ? "found" : "missed", data.classes[item.objects[k][0]],
-    hits.has(Number(k)) ? "found" : "missed"));
+  const objects = Object.entries(parts.objects)
+    .sort(([a], [b]) => hits.has(Number(a)) - hits.has(Number(b))) // the missed ones first
+    .map(([k, part]) => entry(part, hits.has(Number(k)) ? "found" : "missed",
+      data.classes[item.objects[k][0]], hits.has(Number(k)) ? "found" : "missed"));
   byId("viewer-list").replaceChildren(element("h3", {}, `Found (${found.length})`),
     element("ul", {}, ...found), element("h3", {}, `Annotated (${objects.length})`),
     element("ul", {}, ...objects));
@@ -54,10 +61,12 @@ function startViewer() {
   byId("close").addEventListener("click", () => viewer.close());
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));
-  for (const name of ["show-objects", "show-found"]) byId(name).addEventListener("change", fillViewer);
-  viewer.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
-  });
+  byId("whole").addEventListener("click", () => closer.whole());
+  for (const name of ["show-objects", "show-found", "show-labels"]) {
+    byId(name).addEventListener("change", fillViewer);
+  }
+  const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), 0: () => closer.whole(),
+    "+": () => closer.magnify(1.5), "-": () => closer.magnify(1 / 1.5) };
+  viewer.addEventListener("keydown", (event) => keys[event.key]?.());
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
 }
