@@ -12,20 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-import cv2
 import numpy as np
 
 from maskrcnn_lib import COCODemo
 from maskrcnn_lib.data.video_input import open_frames
 from maskrcnn_lib.engine.inference import choose_model
-
-ESCAPE = 27
+from maskrcnn_lib.tools.exit_codes import exit_code
+from maskrcnn_lib.visualization.window import check_display, shown_until_escape
 
 
 def show_in_window(picture: np.ndarray) -> bool:
     """Shows a BGR picture; returns whether to go on: Escape was not pressed."""
-    cv2.imshow("COCO detections", picture)
-    return cv2.waitKey(1) != ESCAPE
+    return not shown_until_escape(picture, "COCO detections")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,20 +51,24 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(
     argv: Sequence[str] | None = None, show: Callable[[np.ndarray], bool] = show_in_window
-) -> None:
-    """Runs until the frames end or ``show(picture)`` returns False."""
+) -> int:
+    """Runs until the frames end or ``show(picture)`` returns False; returns the exit code."""
     args = parse(argv)
-    cfg, weights = choose_model(config=args.config_file, weights=args.weights, overrides=args.opts)
-    demo = COCODemo(
-        cfg,
-        confidence_threshold=args.confidence_threshold,
-        show_mask_heatmaps=args.show_mask_heatmaps,
-        masks_per_dim=args.masks_per_dim,
-        min_image_size=args.min_image_size,
-        weights=weights,
-        color_by="class",
-    )
+    if show is show_in_window:
+        check_display()
     with open_frames(args.camera) as frames:
+        cfg, weights = choose_model(
+            config=args.config_file, weights=args.weights, overrides=args.opts
+        )
+        demo = COCODemo(
+            cfg,
+            confidence_threshold=args.confidence_threshold,
+            show_mask_heatmaps=args.show_mask_heatmaps,
+            masks_per_dim=args.masks_per_dim,
+            min_image_size=args.min_image_size,
+            weights=weights,
+            color_by="class",
+        )
         for frame in islice(frames, args.max_frames):
             start = time.perf_counter()
             picture = demo.run_on_opencv_image(frame[..., ::-1])
@@ -75,7 +77,8 @@ def main(
                 break
     for reason in frames.failed.values():
         print(f"skipped: {reason}", file=sys.stderr)
+    return 1 if frames.failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("webcam.py", main))

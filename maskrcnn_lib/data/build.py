@@ -106,17 +106,19 @@ def _loader(cfg: Any, dataset: TransformedDataset, batch_sampler: Any) -> DataLo
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, usable_processors()),
         collate_fn=BatchCollator(cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.DATALOADER.PAD_TO),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_sit_out_sigterm,
+        worker_init_fn=_sit_out_signals,
         # its own, so that loading draws nothing from the process's generator
         generator=torch.Generator(),
     )
 
 
-def _sit_out_sigterm(worker: int) -> None:
-    """Keeps a worker at work when SIGTERM comes to all processes, so that an iteration can finish.
+def _sit_out_signals(worker: int) -> None:
+    """Keeps a worker at work when SIGTERM or Ctrl-C comes to all processes, so that an iteration
+    can finish.
 
     A second SIGTERM ends it. PyTorch gives workers a handler of its own before this runs.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(
         signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL)
     )

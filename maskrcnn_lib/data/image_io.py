@@ -166,7 +166,9 @@ def find_images(sources: Iterable[str | Path], suffixes: Iterable[str] = ()) -> 
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in wanted and p.is_file())
+            # a link to nowhere is kept, so that it is missed when it is read
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in wanted)
+            found = [p for p in found if not p.is_dir()]
             if not found:
                 raise FileNotFoundError(
                     f"directory {path} holds no image ({', '.join(sorted(wanted))})"

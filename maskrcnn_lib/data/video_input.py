@@ -1,8 +1,10 @@
 """Frames of a video file, a directory of images or a camera, one at a time."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def _read_files(files: Iterable[Path], failed: dict[str, str]) -> Iterator[np.nd
     for file in files:
         try:
             frame = read_image(file)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             failed[str(file)] = str(error)
             continue
         height, width = frame.shape[:2]
@@ -94,12 +96,26 @@ def _read_files(files: Iterable[Path], failed: dict[str, str]) -> Iterator[np.nd
 def _open_capture(source: str | int) -> Any:
     import cv2
 
-    capture = cv2.VideoCapture(source)
-    if not capture.isOpened():
-        capture.release()
-        what = f"camera {source}" if isinstance(source, int) else f"{source} as a video"
-        raise ValueError(f"cannot open {what}")
-    return capture
+    # of a camera that is not there every part of OpenCV that could read one writes a complaint
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(source)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if capture.isOpened():
+        return capture
+    capture.release()
+    if isinstance(source, str):
+        raise ValueError(f"cannot open {source} as a video")
+    raise ValueError(f"camera {source} does not answer; {_cameras_here()}")
+
+
+def _cameras_here() -> str:
+    if sys.platform != "linux":
+        return "is it connected, allowed to this program, and not in use by another one?"
+    devices = ", ".join(sorted(glob("/dev/video*")))
+    return f"there are {devices}" if devices else "there is none here: no /dev/video*"
 
 
 def _captured_frames(capture: Any, source: str, *, camera: bool) -> Frames:

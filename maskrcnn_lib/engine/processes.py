@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from maskrcnn_lib.engine.inference import resolve_device
+from maskrcnn_lib.engine.termination import OrderlyInterrupt
 
 # One rank may score a whole data set while the others wait.
 _PATIENCE = datetime.timedelta(hours=1)
@@ -61,7 +62,7 @@ def joined_processes(device_name: str) -> Iterator[torch.device]:
         dist.init_process_group("gloo", **options)
     try:
         yield device
-    except SystemExit:  # the ranks agreed to stop
+    except (SystemExit, OrderlyInterrupt):  # the ranks agreed to stop
         leave_together()
         raise
     except BaseException:  # the others may never come: do not wait for them

@@ -17,6 +17,7 @@ from maskrcnn_lib.evaluation.ground_truth import image_annotations, image_id
 from maskrcnn_lib.evaluation.proposal_recall import Coverage, cover_objects
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.utils.comm import gather, get_rank, get_world_size
+from maskrcnn_lib.utils.progress_bar import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -153,15 +154,13 @@ def run_on_dataset(
     Raises:
         ValueError: an image cannot be read; a score over fewer images would be a wrong one.
     """
-    from tqdm import tqdm
-
     has_proposals = hasattr(dataset, "proposals")
     results: dict[int, ImageResults] = {}
     seconds = {"reading": 0.0, "model": 0.0, "results": 0.0}
     positions = range(len(dataset)) if images is None else images
     mine = positions[get_rank() :: get_world_size()]
     load_decoder()  # so that its time does not count as that of reading
-    with tqdm(total=len(mine), unit="image", disable=not progress or get_rank() > 0) as bar:
+    with progress_bar(len(mine), "image", shown=progress and get_rank() == 0) as bar:
         started = time.perf_counter()
         for indices, pixels in _read(dataset, mine, batch_size):
             read = time.perf_counter()

@@ -26,7 +26,7 @@ from maskrcnn_lib.engine.events import EventLog, open_event_log
 from maskrcnn_lib.engine.prefetch import prefetched
 from maskrcnn_lib.engine.progress import log_line, progress_bar, used_memory
 from maskrcnn_lib.engine.step import Outcome, TrainingStep
-from maskrcnn_lib.engine.termination import EXIT_CODE, Termination
+from maskrcnn_lib.engine.termination import Termination
 from maskrcnn_lib.utils.comm import gather, get_rank, is_main_process, sum_over_ranks
 from maskrcnn_lib.utils.metric_logger import MetricLogger
 from maskrcnn_lib.utils.random import hash_integers
@@ -134,6 +134,7 @@ def do_train(
             ``nonfinite_<iteration>_rank<r>.pth``, and no checkpoint was written after it.
         MemoryError: the memory does not suffice.
         SystemExit: with code 143, after SIGTERM came and a checkpoint was written.
+        KeyboardInterrupt: the same after Ctrl-C; without a checkpoint after the second one.
     """
     step = TrainingStep(
         model,
@@ -245,8 +246,9 @@ class Trainer:
             stop |= self._settle(0)
         if stop and not is_last:
             self._save(iteration)
-            logger.warning("ended by SIGTERM after iteration %d; --resume goes on", iteration)
-            raise SystemExit(EXIT_CODE)
+            done = f"ended after iteration {iteration}, which is saved; --resume goes on"
+            logger.warning("%s", done)
+            raise self._termination.end(done)
         if saves or (tests and self.evaluate is not None):
             self._save(iteration)
         if tests and self.evaluate is not None:
@@ -314,7 +316,7 @@ class Trainer:
     def _test(self, iteration: int) -> None:
         """Evaluates the model and keeps it if it is the best so far; all was saved before."""
         if _on_any_rank(self._termination.requested):  # while a checkpoint was written
-            raise SystemExit(EXIT_CODE)
+            raise self._termination.end(f"iteration {iteration} is saved; --resume goes on")
         average, model = self.checkpointer.average, self.step.model
         bare = average.model if average else bare_model(model)
         seconds = time.perf_counter()

@@ -256,6 +256,8 @@ def _prepare(
         return checkpointer, model
     # of 1x1 convolutions, for which both memory formats are one and strides may be either's
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    # newer versions have another name for it, which the oldest one that is supported has not
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,

@@ -8,6 +8,8 @@ what to write at the end of a command.
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from maskrcnn_lib.tools.argument_types import count
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets")
     parser.add_argument("--config-file", metavar="F", help="config file or name")
     parser.add_argument(
-        "--sizes", type=int, metavar="N", help="how many sizes; default: as the config has"
+        "--sizes", type=count, metavar="N", help="how many sizes; default: as the config has"
     )
     parser.add_argument(
-        "--ratios", type=int, metavar="N", help="how many ratios; default: as the config has"
+        "--ratios", type=count, metavar="N", help="how many ratios; default: as the config has"
     )
 
 

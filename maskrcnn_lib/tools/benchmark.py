@@ -7,6 +7,8 @@ it looks at noise, in which a model finds little.
 import argparse
 from typing import TYPE_CHECKING
 
+from maskrcnn_lib.tools.argument_types import count
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -25,15 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=int,
+        type=count,
         default=_SIZE,
         metavar=("H", "W"),
         help="pixels of the noise where no image is named; default: 480 640",
     )
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="repeat the images up to it; default: each once"
+        "--batch-size",
+        type=count,
+        metavar="N",
+        help="repeat the images up to it; default: each once",
     )
-    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--rounds", type=count, default=20, metavar="N", help="default: 20")
 
 
 def run(args: argparse.Namespace) -> int:

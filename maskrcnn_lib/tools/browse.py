@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_lib.tools.argument_types import count
+from maskrcnn_lib.tools.interruption import uninterrupted
+
 
 def browse(
     cfg: Any, output: str | Path, *, names: Sequence[str] = (), count: int = 20, size: int = 0
@@ -47,8 +50,9 @@ def browse(
     samples = training_samples(cfg, dataset, class_names_of(dataset), count, size=size)
     for place, (index, picture) in enumerate(samples):
         name = Path(str(dataset.get_img_info(index).get("file_name", index))).stem
-        written.append(target / f"{place:04d}_{name}.jpg")
-        Image.fromarray(picture).save(written[-1], quality=92)
+        with uninterrupted():
+            written.append(target / f"{place:04d}_{name}.jpg")
+            Image.fromarray(picture).save(written[-1], quality=92)
     return written
 
 
@@ -57,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets")
     parser.add_argument("--config-file", metavar="F", help="config file or name")
     parser.add_argument("--output", default="browse", metavar="DIR", help="default: browse")
-    parser.add_argument("--number", type=int, default=20, metavar="N", help="default: 20 pictures")
+    parser.add_argument(
+        "--number", type=count, default=20, metavar="N", help="default: 20 pictures"
+    )
     parser.add_argument(
         "--size", type=int, default=0, metavar="PIXELS", help="longer side; default: as trained on"
     )

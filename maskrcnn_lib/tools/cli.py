@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from maskrcnn_lib import __version__
 from maskrcnn_lib.tools.examples import EXAMPLES
+from maskrcnn_lib.tools.exit_codes import USAGE_ERROR, exit_code
 
 
 class Command(NamedTuple):
@@ -88,8 +89,6 @@ COMMANDS = {
         takes_keys=False,
     ),
 }
-USAGE_ERROR = 2
-INTERRUPTED = 130
 
 _KEYS_FOLLOW = "Config keys and values may follow at the end: KEY VALUE KEY VALUE ..."
 
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         the exit code: the sub-command's own, 1 for an error in what the user gave, 2 for wrong
-        usage, 130 after Ctrl-C.
+        usage, 130 after Ctrl-C (see :mod:`maskrcnn_lib.tools.exit_codes`).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -171,20 +170,19 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     options, overrides = list(arguments), []
     if command.takes_keys:
         options, overrides = split_overrides(arguments, flags)
+    args = parser.parse_args(options, argparse.Namespace(opts=overrides))
+    _check_keys(parser, overrides)
+    return exit_code(f"maskrcnn {name}", lambda: import_module(command.module).run(args))
+
+
+def _check_keys(parser: argparse.ArgumentParser, overrides: Sequence[str]) -> None:
+    """Ends the process as for an unknown option where a key or the type of a value is wrong."""
+    from maskrcnn_lib.config.defaults import default_config
+
     try:
-        args = parser.parse_args(options, argparse.Namespace(opts=overrides))
-        return import_module(command.module).run(args)
-    except (ValueError, KeyError, OSError, ImportError, FloatingPointError, MemoryError) as error:
-        if os.environ.get("MASKRCNN_TRACEBACK", "0") not in ("", "0"):
-            raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"maskrcnn {name}: {type(error).__name__}: {text}", file=sys.stderr)
-        print("(MASKRCNN_TRACEBACK=1 shows where this comes from)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interruption:
-        what = f": {interruption}" if interruption.args else ""
-        print(f"maskrcnn {name}: interrupted{what}", file=sys.stderr)
-        return INTERRUPTED
+        default_config().merge_from_list(overrides)
+    except (KeyError, ValueError) as error:
+        parser.error(str(error.args[0]))
 
 
 def split_overrides(

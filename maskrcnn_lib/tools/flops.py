@@ -5,6 +5,8 @@ Needs neither weights nor data.
 
 import argparse
 
+from maskrcnn_lib.tools.argument_types import count
+
 _SIZE = (800, 1344)  # what most images of COCO become under its usual settings
 
 
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=int,
+        type=count,
         default=_SIZE,
         metavar=("H", "W"),
         help="pixels of the image as the network sees it; default: 800 1344",

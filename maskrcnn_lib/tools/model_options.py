@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_lib.tools.argument_types import probability
+
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds ``--model``, ``--config-file``, ``--weights`` and ``--confidence`` to ``parser``."""
@@ -17,7 +19,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence",
         "--threshold",
-        type=_probability,
+        type=probability,
         metavar="P",
         help="least score; default: 0.7, with the packaged model 0.35",
     )
@@ -50,11 +52,3 @@ def least_score(confidence: float | None, published: str | None) -> float:
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence must lie within 0 and 1, but is {confidence}")
     return confidence
-
-
-def _probability(text: str) -> float:
-    """For argparse: a number within 0 and 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} does not lie within 0 and 1")
-    return value

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskrcnn_lib.tools.argument_types import count
+
 _PICTURE = "curves.png"
 
 
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="F", help=f"picture; default: {_PICTURE}")
     parser.add_argument("--legend", nargs="+", default=(), metavar="NAME", help="names of the runs")
     parser.add_argument(
-        "--smooth", type=int, default=1, metavar="N", help="draw means of the last N records"
+        "--smooth", type=count, default=1, metavar="N", help="draw means of the last N records"
     )
     parser.add_argument("--title", default="", metavar="TEXT", help="over the picture")
     parser.add_argument(

@@ -34,7 +34,7 @@ class Summary:
 
     Attributes:
         found: per image read, what was found on it as (class name, score) by descending score.
-        failed: per image that could not be read, the reason.
+        failed: per input that does not exist or could not be read, the reason.
         written: files written.
     """
 
@@ -85,24 +85,23 @@ def predict(
         progress: show a progress bar.
 
     Raises:
-        FileNotFoundError: an input does not exist, or the weights cannot be had.
+        FileNotFoundError: none of the inputs exists, or the weights cannot be had.
         ValueError: an unknown format, a confidence outside 0..1, or a picture that would take the
             place of an image.
         KeyboardInterrupt: Ctrl-C; what was finished until then is kept, JSON files included.
     """
-    from maskrcnn_lib.data.image_io import find_images
     from maskrcnn_lib.engine.inference import choose_model
     from maskrcnn_lib.engine.predictor import COCODemo
 
     least = least_score(confidence, published_model(model, config, weights, overrides))
-    paths = list(dict.fromkeys(find_images(images, suffixes)))
+    paths, missing = _find(images, suffixes)
     pictures = _picture_paths(paths, Path(output), formats)
     cfg, weights = choose_model(model=model, config=config, weights=weights, overrides=overrides)
     demo = COCODemo(
         cfg, least, show_mask_heatmaps=show_mask_heatmaps, weights=weights, color_by=color_by
     )
     writer = _Writer(demo, Path(output), pictures, formats)
-    summary = Summary()
+    summary = Summary(failed=missing)
     try:
         _detect(demo, paths, writer, summary, progress=progress)
     except KeyboardInterrupt:
@@ -114,26 +113,46 @@ def predict(
     return summary
 
 
+def _find(
+    sources: Iterable[str | Path], suffixes: Sequence[str]
+) -> tuple[list[Path], dict[Path, str]]:
+    """The images of all sources, each once; and per source that has none, the reason."""
+    from maskrcnn_lib.data.image_io import find_images
+
+    paths: dict[Path, None] = {}
+    missing: dict[Path, str] = {}
+    for source in sources:
+        try:
+            paths |= dict.fromkeys(find_images([source], suffixes))
+        except OSError as error:
+            missing[Path(source)] = str(error)
+    if missing and not paths:
+        raise FileNotFoundError("; ".join(missing.values()))
+    return list(paths), missing
+
+
 def _detect(
     demo: "COCODemo", paths: Sequence[Path], writer: "_Writer", summary: Summary, *, progress: bool
 ) -> None:
     """Goes through the images; Ctrl-C ends it between two of them."""
-    from tqdm import tqdm
-
     from maskrcnn_lib.data.image_io import read_image
+    from maskrcnn_lib.utils.progress_bar import progress_bar
 
-    for path in tqdm(paths, unit="image", disable=not progress):
-        try:
-            image = read_image(path)
-        except ValueError as error:
-            summary.failed[path] = str(error)
-            continue
-        top = demo.select_top_predictions(demo.detector([image])[0])
-        names = [demo.class_name(label) for label in top.get_field("labels").tolist()]
-        scores = top.get_field("scores").tolist()
-        with uninterrupted():
-            writer.add(path, image, top)
-            summary.found[path] = list(zip(names, scores, strict=True))
+    with progress_bar(len(paths), "image", shown=progress) as bar:
+        for path in paths:
+            try:
+                image = read_image(path)
+            except (ValueError, FileNotFoundError) as error:  # the second: a link to nowhere
+                summary.failed[path] = str(error)
+                bar.update()
+                continue
+            top = demo.select_top_predictions(demo.detector([image])[0])
+            names = [demo.class_name(label) for label in top.get_field("labels").tolist()]
+            scores = top.get_field("scores").tolist()
+            with uninterrupted():
+                writer.add(path, image, top)
+                summary.found[path] = list(zip(names, scores, strict=True))
+            bar.update()
 
 
 class _Writer:
@@ -298,7 +317,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns 0, or 1 if an image could not be read."""
+    """Runs the command; returns 0, or 1 if an input does not exist or could not be read."""
     from maskrcnn_lib.engine.inference import advice_on
 
     summary = predict(
@@ -326,5 +345,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"skipped: {reason}", file=sys.stderr)
     if summary.failed:
         total = len(summary.found) + len(summary.failed)
-        print(f"{len(summary.failed)} of {total} images skipped", file=sys.stderr)
+        print(f"{len(summary.failed)} of {total} inputs skipped", file=sys.stderr)
     return 1 if summary.failed else 0

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskrcnn_lib.tools.argument_types import count
+
 if TYPE_CHECKING:
     from maskrcnn_lib.data.proposals import Regions
     from maskrcnn_lib.engine.inference import Detector
@@ -70,18 +72,19 @@ def dump_proposals(
 def _propose(
     detector: "Detector", dataset: Any, *, batch_size: int, progress: bool
 ) -> dict[int, "Regions"]:
-    from tqdm import tqdm
-
     from maskrcnn_lib.data.proposals import Regions, image_ids
     from maskrcnn_lib.engine.testing import batches_of, read_images
+    from maskrcnn_lib.utils.progress_bar import progress_bar
 
     ids = image_ids(dataset)
     found = {}
-    batches = batches_of(range(len(ids)), batch_size)
-    for indices in tqdm(batches, unit="batch", disable=not progress):
-        for index, regions in zip(indices, detector(read_images(dataset, indices)), strict=True):
-            scores = regions.get_field("objectness")
-            found[ids[index]] = Regions(regions.bbox.numpy(), scores.numpy())
+    with progress_bar(len(ids), "image", shown=progress) as bar:
+        for indices in batches_of(range(len(ids)), batch_size):
+            batch = read_images(dataset, indices)
+            for index, regions in zip(indices, detector(batch), strict=True):
+                scores = regions.get_field("objectness")
+                found[ids[index]] = Regions(regions.bbox.numpy(), scores.numpy())
+            bar.update(len(indices))
     return found
 
 
@@ -94,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="J", required=True, help="COCO annotation file")
     parser.add_argument("--images", metavar="DIR", required=True, help="directory of its images")
     parser.add_argument("--output", metavar="F", required=True, help="file to write: .npz or .json")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--batch-size", type=count, default=1, metavar="N", help="default: 1")
 
 
 def run(args: argparse.Namespace) -> int:

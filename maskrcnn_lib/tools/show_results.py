@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maskrcnn_lib.tools.argument_types import count
+from maskrcnn_lib.tools.interruption import uninterrupted
 from maskrcnn_lib.tools.result_sources import add_source_arguments, open_run
 
 if TYPE_CHECKING:
@@ -36,9 +38,9 @@ def show_results(
         ValueError: there are no results, or it is not known where the images are.
     """
     from PIL import Image
-    from tqdm import tqdm
 
     from maskrcnn_lib.report.pictures import comparisons, picture_name
+    from maskrcnn_lib.utils.progress_bar import progress_bar
 
     if not run.results:
         raise ValueError(f"no results in {run.name}")
@@ -56,12 +58,13 @@ def show_results(
     )
     count = len((range(len(run.dataset)) if images is None else images)[:first])
     written = []
-    for place, (name, picture) in enumerate(
-        tqdm(drawn, total=count, unit="image", disable=None), start=1
-    ):
-        rank = f"{place:0{len(str(count))}d}_" if worst_first else ""
-        written.append(target / f"{rank}{picture_name(name, suffix)}")
-        Image.fromarray(picture).save(written[-1], quality=92)
+    with progress_bar(count, "image", desc="pictures") as bar:
+        for place, (name, picture) in enumerate(drawn, start=1):
+            rank = f"{place:0{len(str(count))}d}_" if worst_first else ""
+            with uninterrupted():
+                written.append(target / f"{rank}{picture_name(name, suffix)}")
+                Image.fromarray(picture).save(written[-1], quality=92)
+            bar.update()
     return written
 
 
@@ -79,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worst", action="store_true", help="images with the most mistakes first, and numbered"
     )
-    parser.add_argument("--first", type=int, metavar="N", help="draw so many images only")
+    parser.add_argument("--first", type=count, metavar="N", help="draw so many images only")
     parser.add_argument(
         "--image-ext", default="jpg", metavar="EXT", help="ending of the files; default: jpg"
     )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskrcnn_lib.tools.argument_types import count
+
 if TYPE_CHECKING:
     from maskrcnn_lib.engine.inference import Detector
     from maskrcnn_lib.engine.testing import DatasetResults
@@ -243,23 +245,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only write what is found on the images START to END - 1 of each data set",
     )
     parser.add_argument(
-        "--num-gpus", type=int, metavar="N", help="share the images out to N processes"
+        "--num-gpus", type=count, metavar="N", help="share the images out to N processes"
     )
     parser.add_argument(
         "--backend",
         default="auto",
         help="what computes the scores: maskrcnn_lib, pycocotools, hotcoco, faster-coco-eval",
     )
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--batch-size", type=count, default=1, metavar="N", help="default: 1")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0, the command line 1 where results are not as expected."""
-    from maskrcnn_lib.tools.launch import command_line, is_launched, relaunch
+    from maskrcnn_lib.tools.launch import command_line, is_launched, launch
 
     if (args.num_gpus or 1) > 1 and not is_launched():
         _check_processes(args)
-        relaunch(_MODULE, command_line(args), args.num_gpus)
+        return launch(_MODULE, command_line(args), args.num_gpus)
     wishes = Wishes(
         kinds=args.eval or (),
         show_dir=args.show_dir,

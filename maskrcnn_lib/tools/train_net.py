@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_lib.tools.argument_types import count
+
 _MODULE = "maskrcnn_lib.tools.train_net"
 
 
@@ -79,14 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-images", metavar="DIR", help="directory of its images")
     parser.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR")
     parser.add_argument("--skip-test", action="store_true", help="evaluate nothing")
-    parser.add_argument("--num-gpus", type=int, metavar="N", help="train as N processes")
+    parser.add_argument("--num-gpus", type=count, metavar="N", help="train as N processes")
     # what `python -m torch.distributed.launch` of older versions adds; the environment says it, too
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0."""
-    from maskrcnn_lib.tools.launch import command_line, is_launched, relaunch
+    from maskrcnn_lib.tools.launch import command_line, is_launched, launch
 
     pairs = {
         "--train": (args.train_json, args.train_images),
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{option}-json and {option}-images are needed together")
     if (args.num_gpus or 1) > 1 and not is_launched():
         _check_processes(args)
-        relaunch(_MODULE, command_line(args), args.num_gpus)
+        return launch(_MODULE, command_line(args), args.num_gpus)
     train_data, val_data = (pair if pair[0] is not None else None for pair in pairs.values())
     train(
         args.config_file,

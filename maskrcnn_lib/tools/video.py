@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maskrcnn_lib.tools.argument_types import count
 from maskrcnn_lib.tools.interruption import uninterrupted
 from maskrcnn_lib.tools.model_options import (
     add_model_arguments,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from maskrcnn_lib.engine.predictor import COCODemo
     from maskrcnn_lib.visualization.video_output import VideoWriter
 
-_ESCAPE = 27
 _WINDOW = "maskrcnn"
 
 
@@ -70,19 +70,22 @@ def video(
     Raises:
         FileNotFoundError: there is no such source, or the weights cannot be had.
         ValueError: the source is no video or gives no frame; an option cannot be meant.
+        OSError: a window is asked for, but there is no display.
         KeyboardInterrupt: Ctrl-C; the frames until then are kept.
     """
-    from tqdm import tqdm
-
     from maskrcnn_lib.data.video_input import open_frames
     from maskrcnn_lib.engine.inference import choose_model
     from maskrcnn_lib.engine.predictor import COCODemo
+    from maskrcnn_lib.utils.progress_bar import progress_bar
     from maskrcnn_lib.visualization.video_output import VideoWriter, check_name
+    from maskrcnn_lib.visualization.window import check_display
 
     if batch_size < 1 or (max_frames is not None and max_frames < 1):
         raise ValueError("batch_size and max_frames must be at least 1")
     least = least_score(confidence, published_model(model, config, weights, overrides))
     check_name(output)
+    if show:
+        check_display()
     with open_frames(source) as frames:
         _refuse_to_overwrite(Path(str(source)), Path(output))
         cfg, chosen = choose_model(model=model, config=config, weights=weights, overrides=overrides)
@@ -90,7 +93,7 @@ def video(
         limits = [limit for limit in (frames.count, max_frames) if limit is not None]
         writer = VideoWriter(output, fps=frames.fps, sound_of=_sound_of(source))
         drawn = draw_frames(demo, islice(frames, max_frames), batch_size=batch_size)
-        bar = tqdm(total=min(limits, default=None), unit="frame", disable=not progress)
+        bar = progress_bar(min(limits, default=None), "frame", shown=progress)
         try:
             with writer, bar:
                 _write(drawn, writer, bar, show=show)
@@ -129,12 +132,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=count,
         default=1,
         metavar="N",
         help="frames that go through the network together; default: 1",
     )
-    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="stop after so many")
     parser.add_argument("--show", action="store_true", help="show a window, too; Escape ends")
 
 
@@ -173,24 +176,11 @@ def _sound_of(source: str | Path | int) -> Path | None:
 
 def _write(drawn: Iterable[np.ndarray], writer: "VideoWriter", bar: Any, *, show: bool) -> None:
     """Writes all frames, or those until Escape is pressed in the window."""
+    from maskrcnn_lib.visualization.window import shown_until_escape
+
     for frame in drawn:
         with uninterrupted():
             writer.write(frame)
         bar.update()
-        if show and _shown_until_escape(frame):
+        if show and shown_until_escape(frame[..., ::-1], _WINDOW):
             return
-
-
-def _shown_until_escape(frame: np.ndarray) -> bool:
-    """Shows a frame; says whether Escape was pressed.
-
-    Raises:
-        OSError: there is no display, or OpenCV was built without windows.
-    """
-    import cv2
-
-    try:
-        cv2.imshow(_WINDOW, np.ascontiguousarray(frame[..., ::-1]))
-        return cv2.waitKey(1) == _ESCAPE
-    except cv2.error as error:
-        raise OSError(f"no window can be shown; leave out --show ({error.err})") from error

@@ -1,6 +1,9 @@
 """``demo/webcam.py`` with a video in the camera's place, and a list in the window's."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,22 @@ def test_each_frame_is_shown_with_what_is_found(webcam, people, capsys):
     assert [p.shape for p in shown] == [(540, 960, 3)] * 2
     for drawn, frame in zip(shown, plain, strict=True):
         assert (drawn != frame).any(axis=-1).mean() > 0.01
+
+
+@pytest.mark.data
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_without_a_display_or_a_camera_it_says_so_and_fails(webcam, people, tmp_path, capfd):
+    """As a user starts it; OpenCV would abort for want of the first."""
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        environment.pop(name, None)
+    command = [sys.executable, str(SCRIPT), *people]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "there is no display" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(ValueError, match="camera 987 does not answer"):
+        webcam.main(["--camera", "987"], lambda picture: True)
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.data

@@ -152,6 +152,15 @@ def test_sigterm_saves_and_exits_with_143(uninterrupted, tmp_path):
     _assert_same(_content(uninterrupted), _content(tmp_path))
 
 
+def test_ctrl_c_saves_and_exits_with_130(uninterrupted, tmp_path):
+    code, errors = _finish(_start(tmp_path, "--interrupt", 5))
+    assert code == 130, errors
+    assert "Ctrl-C: this iteration is finished and saved" in errors
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000005.pth"
+    assert _finish(_start(tmp_path, "--resume"))[0] == 0
+    _assert_same(_content(uninterrupted), _content(tmp_path))
+
+
 def test_sigterm_during_an_evaluation_ends_at_once_and_the_evaluation_is_made_up_for(
     uninterrupted, tmp_path
 ):

@@ -147,6 +147,7 @@ def main():
     parser.add_argument("--bad", type=int, default=0, help="iteration with an image of NaN")
     parser.add_argument("--kill", type=int, default=0, help="SIGKILL before this iteration")
     parser.add_argument("--terminate", type=int, default=0, help="SIGTERM before this iteration")
+    parser.add_argument("--interrupt", type=int, default=0, help="Ctrl-C before this iteration")
     parser.add_argument("--kill-while-saving", type=int, default=0, help="at the n-th save")
     parser.add_argument("--terminate-while-testing", action="store_true")
     args = parser.parse_args()
@@ -161,12 +162,17 @@ def main():
         _die_in_save(args.kill_while_saving)
     if args.terminate_while_testing:
         options["evaluate"] = _terminated_evaluation
+    # in the background of a shell it would be ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = {args.kill: signal.SIGKILL, args.terminate: signal.SIGTERM}
+    interrupt[args.interrupt] = signal.SIGINT
     code = 0
     try:
         train(args.folder, resume=args.resume, bad=args.bad, interrupt=interrupt, **options)
     except SystemExit as end:
         code = end.code
+    except KeyboardInterrupt:
+        code = 130
     if args.world_size > 1:
         leave_together()
     return code

@@ -1,5 +1,6 @@
 """The console script: which sub-command runs, and what wrong usage says."""
 
+import importlib
 import subprocess
 import sys
 import types
@@ -33,6 +34,49 @@ def test_error_of_the_user_is_one_line_and_exit_1(command, error, capsys):
     command.run = fail
     assert cli.main(["show", "5"]) == 1
     assert f"maskrcnn show: {error.__name__}: no weights there" in capsys.readouterr().err
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (None, 0, ""),
+        (FileNotFoundError("there is no a.json"), 1, "FileNotFoundError: there is no a.json"),
+        (KeyboardInterrupt("3 are done"), 130, "interrupted: 3 are done"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_every_command_ends_by_one_rule(name, error, code, message, monkeypatch, capfd):
+    """The command's own work aside; ``capfd`` holds the stream that the rule closes."""
+    module = importlib.import_module(cli.COMMANDS[name].module)
+    monkeypatch.setattr(module, "run", lambda args: _raise(error) if error else 0)
+    monkeypatch.setattr(module, "add_arguments", lambda parser: None)
+    assert cli.main([name]) == code
+    errors = capfd.readouterr().err
+    assert errors.startswith(f"maskrcnn {name}: {message}" if message else "")
+    assert bool(errors) == bool(message)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_refuses_options_that_it_does_not_have(name, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([name, "--nonsense"])
+    errors = capsys.readouterr().err
+    assert f"usage: maskrcnn {name}" in errors
+
+
+def test_a_reader_that_ends_early_is_no_error():
+    """As in ``maskrcnn config | head -1``."""
+    command = [sys.executable, "-m", "maskrcnn_lib.tools.cli", "config", "--reference"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_traceback_of_a_user_error_on_request(command, monkeypatch):

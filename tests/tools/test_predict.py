@@ -116,9 +116,35 @@ def test_a_damaged_file_is_named_counted_and_skipped(weights, photos, tmp_path, 
     output = tmp_path / "out"
     assert main(["predict", str(photos), "--model", MODEL, "--output", str(output)]) == 1
     captured = capsys.readouterr()
-    assert "broken.jpg" in captured.err and "1 of 4 images skipped" in captured.err
+    assert "broken.jpg" in captured.err and "1 of 4 inputs skipped" in captured.err
     assert "cat" in captured.out
     assert (output / "chelsea.png").exists() and not (output / "broken.png").exists()
+
+
+def test_inputs_that_do_not_exist_are_named_and_the_others_are_done(
+    weights, photos, tmp_path, capsys
+):
+    """Whatever is missing: a file, a pattern's matches, a directory's images, a link's target."""
+    (tmp_path / "empty").mkdir()
+    (photos / "moved.jpg").symlink_to(photos / "away" / "moved.jpg")
+    missing = [tmp_path / "nowhere.jpg", tmp_path / "none*.png", tmp_path / "empty"]
+    output = tmp_path / "out"
+    inputs = [*map(str, missing[:2]), str(photos), str(missing[2])]
+    assert main(["predict", *inputs, "--model", MODEL, "--output", str(output)]) == 1
+    captured = capsys.readouterr()
+    for name in (*missing, photos / "moved.jpg"):
+        assert re.search(rf"^skipped: .*{re.escape(str(name))}", captured.err, re.MULTILINE)
+    assert "4 of 7 inputs skipped" in captured.err
+    assert "cat" in captured.out and len(list(output.glob("*.png"))) == 3
+    assert len(json.loads((output / "coco_predictions.json").read_text())["images"]) == 3
+
+
+def test_nothing_is_written_where_no_input_exists(tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["predict", "nowhere.jpg", "none*.png", "--output", str(output)]) == 1
+    errors = capsys.readouterr().err
+    assert "nowhere.jpg" in errors and "none*.png" in errors
+    assert not output.exists()
 
 
 def test_every_kind_of_image_is_taken(weights, photos, tmp_path, capsys):
@@ -205,7 +231,6 @@ def test_options_that_cannot_be_meant_are_refused(options, message, tmp_path):
     [
         (["nowhere.jpg"], "nowhere.jpg"),
         ([str(PHOTOS), "--model", "d2go/mask_rcnn_fbnetv3a_C5"], "d2go/mask_rcnn_fbnetv3a_C4"),
-        ([str(PHOTOS), "--model", MODEL, "MODEL.ROI_HEADS.NMSS", "1"], "MODEL.ROI_HEADS.NMS"),
         ([str(PHOTOS), "--model", MODEL, "--weights", "gone.pth"], "gone.pth"),
     ],
 )
@@ -274,8 +299,14 @@ def test_ctrl_c_leaves_what_was_finished(weights, photos, tmp_path):
     assert f"{len(names)} of 303 images are done" in errors
 
 
-@pytest.mark.parametrize("option", [["--confidence", "70"], ["--format", "gif"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(["--confidence", "70"], ["--format", "gif"], ["--nonsense"]),
+        ["MODEL.ROI_HEADS.NMSS", "1", "MODEL.ROI_HEADS.NMS"],  # the last is the advice
+    ],
+)
 def test_wrong_usage_exits_with_2(option, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["predict", str(PHOTOS), *option])
+        main(["predict", str(PHOTOS), *(option if len(option) < 3 else option[:-1])])
     assert stop.value.code == 2 and option[-1] in capsys.readouterr().err

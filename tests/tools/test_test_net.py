@@ -317,7 +317,7 @@ def test_launched_processes_get_the_whole_command(whole):
         (["--range", "0", "6"], "the data set has the images 0 to 5"),
         (["--range", "3", "3"], "the data set has the images 0 to 5"),
         (["--eval", "keypoints"], "this model gives no keypoints"),
-        (["--num-gpus", "2", "MODEL.DEVICE", "cuda"], "--num-gpus 2, but this machine has 0"),
+        (["--num-gpus", "2", "MODEL.DEVICE", "cuda"], "--num-gpus 2, but this machine has no GPU"),
         (
             ["--range", "0", "2", "MODEL.RPN_ONLY", "True", "MODEL.MASK_ON", "False"],
             "only proposes",

@@ -21,7 +21,7 @@ from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.inference import build_detector
 from maskrcnn_lib.engine.training import check_test_classes, run_training
-from maskrcnn_lib.tools import launch, train_net
+from maskrcnn_lib.tools import train_net
 from maskrcnn_lib.tools.cli import main
 
 CONFIG = "d2go/mask_rcnn_fbnetv3a_C4"
@@ -129,31 +129,57 @@ def test_annotations_without_images_are_refused(capsys):
     assert "--train-images" in capsys.readouterr().err
 
 
-def test_a_run_is_started_again_as_several_processes(monkeypatch):
+def test_a_run_is_started_as_several_processes(monkeypatch):
     started = []
-    monkeypatch.setattr(launch.os, "execve", lambda *call: started.append(call))
+    monkeypatch.setattr(torch.distributed.run, "main", started.append)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    monkeypatch.setattr(train_net, "train", lambda *args, **options: {})
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     line = ["--config-file", CONFIG, "--resume", "--weights", "w.pth"]
     parser = ArgumentParser()
     train_net.add_arguments(parser)
     args = parser.parse_args([*line, "--num-gpus", "2"], Namespace(opts=["MODEL.DEVICE", "cpu"]))
     assert train_net.run(args) == 0
-    ((program, command, environment),) = started
-    assert program == sys.executable
-    assert command[1:3] == ["-m", "torch.distributed.run"]
+    (command,) = started
     assert "--nproc-per-node=2" in command and "--num-gpus" not in command
     again = command[command.index("maskrcnn_lib.tools.train_net") + 1 :]
     assert again[-2:] == ["MODEL.DEVICE", "cpu"]
     assert parser.parse_args(again[:-2]) == parser.parse_args(line)
-    assert int(environment["OMP_NUM_THREADS"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("pass", 0),
+        ("sys.exit(3 if os.environ['LOCAL_RANK'] == '1' else time.sleep(60))", 3),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137),
+        # Ctrl-C comes to the one that has launched the others
+        ("os.environ['LOCAL_RANK'] == '1' and os.kill(os.getppid(), 2); time.sleep(60)", 130),
+        ("os.environ['LOCAL_RANK'] == '1' and os.kill(os.getppid(), 15); time.sleep(60)", 143),
+    ],
+)
+def test_the_end_of_the_processes_is_the_command_s(code, expected, tmp_path):
+    (tmp_path / "several_processes.py").write_text(f"import os, signal, sys, time\n{code}\n")
+    command = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command += "from maskrcnn_lib.tools.launch import launch; "
+    command += "sys.exit(launch('several_processes', [], 2))"
+    places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, "PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == expected, done.stderr
+    assert "ChildFailedError" not in done.stderr and "SignalException" not in done.stderr
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch, capsys):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["train", "--config-file", CONFIG, "--num-gpus", "2"]) == 1
-    assert "--num-gpus 2, but this machine has 0" in capsys.readouterr().err
+    assert "--num-gpus 2, but this machine has no GPU" in capsys.readouterr().err
 
 
 # --- trainings on real photos

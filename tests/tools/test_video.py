@@ -186,14 +186,42 @@ def test_ctrl_c_leaves_a_video_of_the_frames_until_then(videos, tmp_path):
     [
         (["nowhere.mp4"], "nowhere.mp4"),
         ([__file__], "as a video"),
-        (["987"], "camera 987"),
+        (["987"], "camera 987 does not answer; there "),
         ([__file__, "--output", "out.gif"], "name it .mp4"),
-        ([__file__, "--batch-size", "0"], "at least 1"),
     ],
 )
 def test_wrong_input_is_named(arguments, message, capsys):
     assert main(["video", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--max-frames"])
+def test_no_frames_at_all_are_wrong_usage(option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["video", __file__, option, "0"])
+    assert f"{option}: 0 is not at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_a_window_without_a_display_is_refused_before_anything_is_done(
+    videos, tmp_path, monkeypatch, capsys
+):
+    """The toolkit inside OpenCV would end the process with SIGABRT at the first frame."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    output = tmp_path / "result.mp4"
+    source = str(videos / "mmpose_demo.mp4")
+    assert main(["video", source, "--show", "--output", str(output)]) == 1
+    assert "there is no display" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_camera_that_is_not_there_is_said_in_one_line(capfd):
+    """Every reader inside OpenCV would have its own say."""
+    assert main(["video", "987"]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2 and "camera 987" in lines[0] and "MASKRCNN_TRACEBACK" in lines[1]
 
 
 @pytest.mark.data
