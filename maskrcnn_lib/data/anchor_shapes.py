@@ -6,6 +6,7 @@ that makes them fit better. An anchor's fit to an object is their IoU when both 
 other; what counts is the mean over the objects with the anchor that fits each best.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,19 @@ def object_shapes(
 
 
 def fit_anchors(
-    shapes: np.ndarray, *, sizes: int = 5, ratios: int = 3
+    shapes: np.ndarray,
+    *,
+    sizes: int = 5,
+    ratios: int | Sequence[float] = 3,
+    scales: Sequence[float] = (1.0,),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sizes and ratios that fit objects.
 
     Args:
         shapes: (N, 2) width, height.
-        sizes, ratios: how many of each.
+        sizes: how many.
+        ratios: how many, or those that are to stay as they are.
+        scales: by which each size is multiplied for the anchors that it stands for.
 
     Returns:
         Sizes (root of the area) and ratios (height / width), both (k,) float64 and ascending.
@@ -58,18 +65,28 @@ def fit_anchors(
     """
     width, height = shapes.T
     size = cluster_numbers(np.log(width * height) / 2, sizes)
-    ratio = cluster_numbers(np.log(height / width), ratios)
+    size -= np.log(scales).mean()
     looked_at = shapes[:: -(-len(shapes) // _LOOKED_AT)]
-    found = _moved(looked_at, np.concatenate([size, ratio]), sizes)
+
+    def fit(logarithms: np.ndarray) -> float:
+        values = np.exp(logarithms)
+        shown = values[sizes:] if isinstance(ratios, int) else np.array(ratios)
+        return float(best_overlaps(looked_at, scaled(values[:sizes], scales), shown).mean())
+
+    if not isinstance(ratios, int):
+        return np.sort(_moved(size, fit)), np.sort(ratios)
+    ratio = cluster_numbers(np.log(height / width), ratios)
+    found = _moved(np.concatenate([size, ratio]), fit)
     return np.sort(found[:sizes]), np.sort(found[sizes:])
 
 
-def _moved(shapes: np.ndarray, logarithms: np.ndarray, sizes: int) -> np.ndarray:
-    """Sizes, then ratios, of which none can be moved by the smallest step to a better fit."""
+def scaled(sizes: np.ndarray, scales: Sequence[float]) -> np.ndarray:
+    """(k * scales,) every size times every scale."""
+    return np.outer(sizes, scales).reshape(-1)
 
-    def fit(logs: np.ndarray) -> float:
-        values = np.exp(logs)
-        return float(best_overlaps(shapes, values[:sizes], values[sizes:]).mean())
+
+def _moved(logarithms: np.ndarray, fit: Callable[[np.ndarray], float]) -> np.ndarray:
+    """Numbers of which none can be moved by the smallest step to a better fit."""
 
     best = fit(logarithms)
     for move in _MOVES:

@@ -90,8 +90,8 @@ def draw_outcome(detector: Detector, dataset: Any, output: str | Path) -> None:
         (image,) = read_images(dataset, [index])
         (found,) = detector([image])
         confident = keep_confident(found, _CONFIDENT)
-        picture = draw_found(image, confident, detector.class_names, paste=detector.paste_rule)
-        drawn.append(_shrunk(picture, _SIDE))
+        names, paste = detector.class_names, detector.paste_rule
+        drawn.append(draw_found(image, confident, names, paste=paste, size=_SIDE))
     _save(image_page(drawn), output / "val_batch0_pred.jpg")
 
 
@@ -113,14 +113,6 @@ def _count_labels(dataset: Any, class_names: Sequence[str]) -> tuple[Counter[str
         sides = target.convert("xywh").bbox[:, 2:].numpy()
         sizes.append(sides / np.array(target.size))
     return counts, np.concatenate(sizes)
-
-
-def _shrunk(image: np.ndarray, longer_side: int) -> np.ndarray:
-    import cv2
-
-    scale = longer_side / max(image.shape[:2])
-    size = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _save(image: np.ndarray, path: Path) -> None:

@@ -6,6 +6,7 @@ what to write at the end of a command.
 """
 
 import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn_lib.tools.argument_types import count
@@ -33,33 +34,91 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from maskrcnn_lib.config import get_cfg
-    from maskrcnn_lib.config.architecture import is_one_stage
-    from maskrcnn_lib.data.anchor_shapes import fit_anchors
+    from maskrcnn_lib.data.anchor_shapes import fit_anchors, scaled
 
     cfg = get_cfg(args.config_file, args.opts)
-    if is_one_stage(cfg):
-        raise ValueError("anchors are fitted for an RPN; this config's model has none")
-    rpn = cfg.MODEL.RPN
-    known = np.hstack(rpn.ANCHOR_SIZES), np.array(rpn.ASPECT_RATIOS)
-    count, levels = args.sizes or len(known[0]), len(rpn.ANCHOR_STRIDE)
-    if count % levels:
-        raise ValueError(f"--sizes {count} cannot be shared out to the {levels} levels of the RPN")
+    anchors = _anchors(cfg)
+    count = anchors.check_sizes(args.sizes or len(anchors.sizes))
+    ratios = anchors.check_ratios(args.ratios)
     shapes = _shapes(cfg, args.names or cfg.DATASETS.TRAIN)
-    sizes, ratios = fit_anchors(shapes, sizes=count, ratios=args.ratios or len(known[1]))
-    sizes, ratios = np.round(sizes), np.round(ratios, 2)
+    fitted = fit_anchors(shapes, sizes=count, ratios=ratios, scales=anchors.scales)
+    fitted = np.round(fitted[0]), np.round(fitted[1], 2)
     print(f"{len(shapes)} objects")
-    print(_fit("the config's", shapes, *known))
-    print(_fit("fitted", shapes, sizes, ratios))
-    whole = tuple(map(int, sizes))
-    per_level = tuple(
-        whole[start : start + count // levels] for start in range(0, count, count // levels)
-    )
-    keys = {
-        "ANCHOR_SIZES": per_level if rpn.USE_FPN else whole,
-        "ASPECT_RATIOS": tuple(ratios.tolist()),
-    }
-    print(" ".join(f'MODEL.RPN.{key} "{value}"' for key, value in keys.items()))
+    for name, (sizes, shown) in (
+        ("the config's", (anchors.sizes, anchors.ratios)),
+        ("fitted", fitted),
+    ):
+        print(_fit(name, shapes, scaled(sizes, anchors.scales), shown))
+    keys = anchors.keys(*fitted)
+    print(" ".join(f'MODEL.{anchors.section}.{key} "{value}"' for key, value in keys.items()))
     return 0
+
+
+@dataclass(frozen=True)
+class _Anchors:
+    """What a config says of the anchors.
+
+    Attributes:
+        section: of MODEL that says it.
+        sizes, ratios: (S,) and (R,) float64.
+        scales: by which each size is multiplied.
+        levels: maps of features with anchors.
+        by_level: whether the sizes are given by level, as tuples in a tuple.
+    """
+
+    section: str
+    sizes: "np.ndarray"
+    ratios: "np.ndarray"
+    scales: tuple[float, ...] = (1.0,)
+    levels: int = 1
+    by_level: bool = False
+
+    def check_sizes(self, count: int) -> int:
+        """Raises ValueError where the levels cannot have so many sizes."""
+        if self.section == "RETINANET" and count != self.levels:
+            raise ValueError(f"--sizes {count}: RetinaNet has one size for each of its levels")
+        if count % self.levels:
+            raise ValueError(
+                f"--sizes {count} cannot be shared out to the {self.levels} levels of the model"
+            )
+        return count
+
+    def check_ratios(self, count: int | None) -> "int | np.ndarray":
+        """How many ratios are looked for, or those that cannot be chosen."""
+        if self.section != "YOLOF":
+            return count or len(self.ratios)
+        if count is not None:
+            raise ValueError("--ratios: YOLOF's anchors are square")
+        return self.ratios
+
+    def keys(self, sizes: "np.ndarray", ratios: "np.ndarray") -> dict[str, Any]:
+        """Config keys of the section, and their values."""
+        whole = tuple(map(int, sizes))
+        step = len(whole) // self.levels
+        per_level = tuple(whole[i : i + step] for i in range(0, len(whole), step))
+        keys = {"ANCHOR_SIZES": per_level if self.by_level else whole}
+        square = {} if self.section == "YOLOF" else {"ASPECT_RATIOS": tuple(ratios.tolist())}
+        return keys | square
+
+
+def _anchors(cfg: Any) -> _Anchors:
+    import numpy as np
+
+    from maskrcnn_lib.config.architecture import architecture
+
+    kind = architecture(cfg)
+    if kind == "YOLOF":
+        return _Anchors("YOLOF", np.array(cfg.MODEL.YOLOF.ANCHOR_SIZES, float), np.ones(1))
+    section = "RETINANET" if kind == "RetinaNet" else "RPN"
+    keys = cfg.MODEL[section]
+    sizes, ratios = np.hstack(keys.ANCHOR_SIZES).astype(float), np.array(keys.ASPECT_RATIOS, float)
+    if section == "RPN":
+        return _Anchors(
+            section, sizes, ratios, levels=len(keys.ANCHOR_STRIDE), by_level=keys.USE_FPN
+        )
+    count = keys.SCALES_PER_OCTAVE
+    scales = tuple(keys.OCTAVE ** (scale / count) for scale in range(count))
+    return _Anchors(section, sizes, ratios, scales, levels=len(keys.ANCHOR_STRIDES))
 
 
 def _shapes(cfg: Any, names: Any) -> "np.ndarray":

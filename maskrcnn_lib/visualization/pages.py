@@ -36,16 +36,7 @@ def draw_target(
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    import cv2
-
-    target = target.convert("xyxy")
-    if size:
-        scale = size / max(image.shape[:2])
-        shape = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
-        # averaging for smaller, interpolating for larger ones
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image, target = cv2.resize(image, shape, interpolation=method), target.resize(shape)
-    target = target[largest_first(target.bbox.numpy())]
+    image, target = _resized(image, target.convert("xyxy"), size)
     labels = target.get_field("labels").tolist()
     names = [class_names[i] if i < len(class_names) else str(i) for i in labels]
     crops = None
@@ -60,6 +51,7 @@ def draw_found(
     class_names: Sequence[str],
     *,
     paste: PasteRule = DEFAULT_PASTE,
+    size: int = 0,
 ) -> np.ndarray:
     """An image with what a model found on it.
 
@@ -68,16 +60,29 @@ def draw_found(
         found: with fields ``labels``, ``scores`` and optionally ``mask`` and ``keypoints``.
         class_names: by label, index 0 the background.
         paste: the detector's ``paste_rule``.
+        size: longer side of the result; 0: as large as the image.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (h, w, 3) uint8 RGB.
     """
-    found = found.convert("xyxy")
-    found = found[largest_first(found.bbox.numpy())]
+    image, found = _resized(image, found.convert("xyxy"), size)
     labels, scores = found.get_field("labels").tolist(), found.get_field("scores").tolist()
     texts = [f"{class_names[i]} {score:.2f}" for i, score in zip(labels, scores, strict=True)]
     crops = instance_crops(found, paste=paste) if found.has_field("mask") else None
     return _draw_objects(image, found, texts, crops)
+
+
+def _resized(image: np.ndarray, objects: BoxList, size: int) -> tuple[np.ndarray, BoxList]:
+    """Both with a longer side of ``size``, if that is not 0; the largest object first."""
+    import cv2
+
+    if size:
+        scale = size / max(image.shape[:2])
+        shape = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
+        # averaging for smaller, interpolating for larger ones
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image, objects = cv2.resize(image, shape, interpolation=method), objects.resize(shape)
+    return image, objects[largest_first(objects.bbox.numpy())]
 
 
 def _draw_objects(

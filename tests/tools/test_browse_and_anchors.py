@@ -90,8 +90,42 @@ def test_sizes_are_shared_out_to_the_levels_of_a_pyramid(test_data, capsys):
     assert "cannot be shared out to the 5 levels" in capsys.readouterr().err
 
 
-def test_anchors_need_an_rpn_and_objects(photos, capsys):
-    assert main(["anchors", photos, "MODEL.META_ARCHITECTURE", "YOLOF"]) == 1
+def test_anchors_of_one_stage_models_are_written_as_their_keys(test_data, capsys):
+    mini = test_data / "coco_mini"
+    name = f"coco:{mini / 'annotations' / 'instances_train2017.json'}:{mini / 'train2017'}"
+    for config, keys in (
+        ("retinanet/retinanet_R-50-FPN_1x", ["ANCHOR_SIZES", "ASPECT_RATIOS"]),
+        ("mmdet/yolof_r50-c5_8xb8-1x_coco", ["ANCHOR_SIZES"]),
+    ):
+        assert main(["anchors", name, "--config-file", config]) == 0
+        *_, before, after, line = capsys.readouterr().out.splitlines()
+        overlaps = [float(text.split("best ")[1].split(";")[0]) for text in (before, after)]
+        assert overlaps[0] < overlaps[1] < 1
+        given = shlex.split(line)
+        assert [key.split(".")[-1] for key in given[::2]] == keys
+        section = get_cfg(config, given).MODEL[given[0].split(".")[1]]
+        assert [section[key] for key in keys] == [ast.literal_eval(text) for text in given[1::2]]
+
+
+def test_the_octaves_of_retinanet_take_part_in_the_fit(photos, capsys):
+    # objects of one size and two ratios, which the second of three sizes per level has
+    keys = ["INPUT.MIN_SIZE_TEST", "80", "INPUT.MAX_SIZE_TEST", "200"]
+    keys += ["MODEL.RETINANET.ANCHOR_SIZES", "(20,)", "MODEL.RETINANET.ANCHOR_STRIDES", "(8,)"]
+    config = ["--config-file", "retinanet/retinanet_R-50-FPN_1x", "--ratios", "2"]
+    assert main(["anchors", photos, *config, *keys]) == 0
+    *_, after, line = capsys.readouterr().out.splitlines()
+    (size,) = ast.literal_eval(shlex.split(line)[1])
+    assert round(28.28 / size, 1) in (1.0, 1.3, 1.6)  # root of 800; 2 ** (0, 1/3 or 2/3)
+    assert float(after.split("best ")[1].split(";")[0]) > 0.95
+
+
+def test_anchors_that_a_model_cannot_have_are_refused(photos, capsys):
+    yolof, retinanet = "mmdet/yolof_r50-c5_8xb8-1x_coco", "retinanet/retinanet_R-50-FPN_1x"
+    for line in (
+        ["--config-file", yolof, "--ratios", "2"],
+        ["--config-file", retinanet, "--sizes", "10"],
+    ):
+        assert main(["anchors", photos, *line]) == 1
     assert main(["anchors"]) == 1
     errors = capsys.readouterr().err
-    assert "this config's model has none" in errors and "no data set" in errors
+    assert "square" in errors and "one size for each" in errors and "no data set" in errors

@@ -59,6 +59,7 @@ def test_found_objects_carry_names_and_scores_and_sure_points():
     with_points(found).get_field("keypoints").add_field("logits", torch.tensor([[9.0, 1.0, 9.0]]))
     changed = (draw_found(image, found, ["", "cat"]) != plain).any(axis=-1)
     assert changed[50, 20] and not changed[:, 30:].any()  # no line to the point that is not sure
+    assert draw_found(image, found, ["", "cat"], size=100).shape == (75, 100, 3)
 
 
 @pytest.mark.parametrize(("size", "shape"), [(100, (75, 100, 3)), (400, (300, 400, 3))])
