@@ -39,6 +39,24 @@ SETTINGS = {
 }
 
 
+def short_side(pixels):
+    """Photos of this height or width, the smaller one; the other is at most half as much again."""
+    sizes = {}
+    for phase, side in (("TRAIN", (pixels,)), ("TEST", pixels)):
+        sizes |= {f"INPUT.MIN_SIZE_{phase}": side, f"INPUT.MAX_SIZE_{phase}": pixels * 3 // 2}
+    return sizes | {"DATALOADER.ASPECT_RATIO_GROUPING": False}
+
+
+# For two stages: of everything less is looked at, as there are but two or three objects a photo.
+FEW_REGIONS = {
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 64,
+    "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 200,
+    "MODEL.RPN.STRADDLE_THRESH": -1,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
+    "TEST.DETECTIONS_PER_IMG": 20,
+}
+
+
 def four_photos(annotations, photos=PHOTOS):
     """The data set cut down to four photos and the classes in them."""
     content = json.loads(annotations.read_text())
@@ -101,11 +119,7 @@ def test_fbnet_learns_four_photos_by_heart_from_nothing(test_data, tmp_path):
     mini = test_data / "coco_mini"
     content = four_photos(mini / "annotations" / "instances_train2017.json")
     settings = {
-        "INPUT.MIN_SIZE_TRAIN": (128,),
-        "INPUT.MAX_SIZE_TRAIN": 192,
-        "INPUT.MIN_SIZE_TEST": 128,
-        "INPUT.MAX_SIZE_TEST": 192,
-        "DATALOADER.ASPECT_RATIO_GROUPING": False,
+        **short_side(128),
         "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 1 + len(content["categories"]),
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
         "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 200,
@@ -130,12 +144,8 @@ def test_yolof_learns_four_photos_by_heart(test_data, tmp_path, monkeypatch):
     content = four_photos(annotations, APART)
     assert len(content["annotations"]) == 9
     settings = {
-        "INPUT.MIN_SIZE_TRAIN": (160,),
-        "INPUT.MAX_SIZE_TRAIN": 240,
-        "INPUT.MIN_SIZE_TEST": 160,
-        "INPUT.MAX_SIZE_TEST": 240,
+        **short_side(160),
         "INPUT.SHIFT.PROB": 0.0,
-        "DATALOADER.ASPECT_RATIO_GROUPING": False,
         "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": 4,
         "MODEL.YOLOF.NUM_CLASSES": 1 + len(content["categories"]),
         "SOLVER.BASE_LR": 0.001,
@@ -149,17 +159,31 @@ def test_yolof_learns_four_photos_by_heart(test_data, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_rfcn_learns_four_photos_by_heart(test_data, tmp_path, monkeypatch):
+    """RPN and score maps begin with random weights; of the body the dilated last stage learns."""
+    monkeypatch.setenv("MASKRCNN_WEIGHTS_DIR", str(test_data / "weights"))
+    mini = test_data / "coco_mini"
+    content = four_photos(mini / "annotations" / "instances_train2017.json", APART)
+    settings = {
+        **short_side(192),
+        **FEW_REGIONS,
+        "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": 4,
+        "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 1 + len(content["categories"]),
+        "SOLVER.MAX_ITER": 60,
+    }
+    model = "maskrcnn_lib/rfcn_R_50_C5_1x"
+    _, found = learn(tmp_path, mini / "train2017", content, model, settings)
+    assert ap50(content, found, "bbox") > 0.9
+
+
+@pytest.mark.slow
 def test_retinanet_learns_four_photos_by_heart_and_shows_them(test_data, tmp_path, monkeypatch):
     """Pyramid and head begin with random weights; then COCODemo loads what training wrote."""
     monkeypatch.setenv("MASKRCNN_WEIGHTS_DIR", str(test_data / "weights"))
     images = test_data / "coco_mini" / "train2017"
     content = four_photos(test_data / "coco_mini" / "annotations" / "instances_train2017.json")
     settings = {
-        "INPUT.MIN_SIZE_TRAIN": (128,),
-        "INPUT.MAX_SIZE_TRAIN": 192,
-        "INPUT.MIN_SIZE_TEST": 128,
-        "INPUT.MAX_SIZE_TEST": 192,
-        "DATALOADER.ASPECT_RATIO_GROUPING": False,
+        **short_side(128),
         "MODEL.RETINANET.NUM_CLASSES": 1 + len(content["categories"]),
         "SOLVER.MAX_ITER": 200,
     }

@@ -89,16 +89,3 @@ def test_all_of_it_learns(make_tiny_model, toy_batch, align):
     with torch.no_grad():
         found = model.eval()(toy_batch[0])
     assert [boxes.size for boxes in found] == [(96, 96), (96, 96)]
-
-
-@pytest.mark.slow
-def test_four_pictures_are_learned_by_heart(make_tiny_model, learn_by_heart):
-    model = make_tiny_model(
-        CONFIG,
-        **SMALL,
-        MODEL__NORM="batch",
-        MODEL__RPN__ANCHOR_SIZES=(32, 64),
-        MODEL__RPN__STRADDLE_THRESH=-1,
-        MODEL__RPN__POST_NMS_TOP_N_TEST=50,
-    )
-    learn_by_heart(model, steps=400)
