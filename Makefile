@@ -20,6 +20,7 @@ CXX ?= c++
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WITH_TOOLS := $(VENV)/.with_tools
 CSRC := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 HAS_NVCC := $(or $(shell command -v nvcc),$(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 
@@ -28,13 +29,13 @@ HAS_NVCC := $(or $(shell command -v nvcc),$(wildcard $(CUDA_HOME)/bin/nvcc /usr/
 demo: $(INSTALLED)
 	$(BIN)/maskrcnn predict $(IMAGES) --output $(OUTPUT) $(DEMO_ARGS)
 
-test: $(INSTALLED)
+test: $(WITH_TOOLS)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-benchmark: $(INSTALLED)
+benchmark: $(WITH_TOOLS)
 	$(BIN)/python benchmarks --quick --output benchmark-quick.json
 
-install: $(INSTALLED)
+install: $(WITH_TOOLS)
 
 # torch and torchvision are named in one command, so that pip chooses two that fit each other.
 $(BIN)/python:
@@ -43,10 +44,14 @@ $(BIN)/python:
 	$(BIN)/python -m pip install "setuptools>=77" wheel ninja $(TORCH)
 
 $(INSTALLED): $(BIN)/python pyproject.toml setup.py $(CSRC)
+	$(BIN)/python -m pip install -q --no-build-isolation -e .
+	touch $@
+
+$(WITH_TOOLS): $(INSTALLED)
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"
 	touch $@
 
-lint: $(INSTALLED)
+lint: $(WITH_TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CSRC)
@@ -60,7 +65,7 @@ else
 	.ci/check_symbols build/cuda-check/maskrcnn_lib/*.so
 endif
 
-asan: $(INSTALLED)
+asan: $(WITH_TOOLS)
 	SANITIZE=address MASKRCNN_NO_CUDA=1 \
 	  $(BIN)/python setup.py build_ext --build-lib build/asan --build-temp build/asan-temp
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \

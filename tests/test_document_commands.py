@@ -12,18 +12,22 @@ from maskrcnn_lib.config.defaults import default_config
 from maskrcnn_lib.tools import cli
 from maskrcnn_lib.tools.examples import EXAMPLES
 
-from .documents import BLOCK, DOCUMENTS, ROOT, block_lines, words_of
+from .documents import (
+    BLOCK,
+    DOCUMENTS,
+    KEY,
+    ROOT,
+    block_lines,
+    document_name,
+    whole_commands,
+    words_of,
+)
 
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not a checkout")
 
-KEY = re.compile(r"[A-Z]\w*(\.[A-Z0-9_]+)+")
 NAME = re.compile(r"maskrcnn_lib(\.\w+)+")
 # Programs that lines of the documents may call beside ours; they are not run.
 OTHER_PROGRAMS = {"pip", "export", "curl", "unzip", "apt", "eval"}
-
-
-def document_name(path):
-    return path.relative_to(ROOT).as_posix()
 
 
 def parsed(words):
@@ -59,6 +63,15 @@ def test_commands_in_blocks_are_understood(document):
             assert (ROOT / words[1]).exists(), line
         else:
             assert words[0] in OTHER_PROGRAMS, f"what is {words[0]}? {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=document_name)
+def test_yaml_in_blocks_is_part_of_a_config(document, tmp_path):
+    for number, (kind, text) in enumerate(BLOCK.findall(document.read_text())):
+        assert kind in ("bash", "sh", "python", "yaml", "text"), f"what is in a block of {kind!r}?"
+        if kind == "yaml":
+            (tmp_path / f"{number}.yaml").write_text(text)
+            default_config().merge_from_file(tmp_path / f"{number}.yaml")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=document_name)
@@ -110,8 +123,7 @@ def test_classes_to_change_to_exist():
 
 
 def test_commands_to_change_to_are_whole():
-    commands = [code for cell in cells_on_the_right() for code in re.findall(r"`([^`]+)`", cell)]
-    commands = [code for code in commands if code.startswith("maskrcnn ")]
+    commands = whole_commands(ROOT / "docs" / "coming_from.md")
     assert len(commands) > 30
     for command in commands:
         parsed(words_of(command.replace(" KEY VALUE", "")))

@@ -1,32 +1,66 @@
-"""Commands of the documents run, on a few photos that carry the names which the documents use.
+"""What the documents tell a reader to run is run: shell lines and Python, in the page's order.
 
-docs/getting_started.md and demo/balloon.md have tests of their own; the commands of the other
-pages are run with other words by the tests of each command.
+Lines run as they stand, in a directory with the files that they name. Stand-ins replace models
+whose weights would be downloaded, a camera, eight GPUs, and schedules of hours.
 """
 
+import contextlib
+import glob
+import io
 import logging
+import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import pytest
 
+from maskrcnn_lib.modeling import registry
 from maskrcnn_lib.tools.cli import main
 
-from .documents import ROOT, block_lines, words_of
+from .document_workplace import MODEL, SHORT, furnish
+from .documents import (
+    DOCUMENTS,
+    KEY,
+    NOT_RUN,
+    ROOT,
+    block_lines,
+    document_name,
+    steps,
+    whole_commands,
+    words_of,
+)
 
-MODEL = "maskrcnn_lib/mask_rcnn_mobilenetv2"
-# Stand-in for models whose weights would have to be downloaded or put somewhere by hand.
+# Documents whose commands have a test of their own, which knows what has to come out.
 ELSEWHERE = {
-    "torchvision/maskrcnn_resnet50_fpn": MODEL,
-    "d2go/mask_rcnn_fbnetv3a_C4": MODEL,
-    "catalog://torchvision/maskrcnn_resnet50_fpn": f"catalog://{MODEL}",
+    "demo/balloon.md": "tests/test_balloon_tutorial.py",
+    "docs/export.md": "tests/export/test_document.py",
+    "docs/getting_started.md": "tests/test_getting_started.py",
+    "maskrcnn_lib/modeling/README.md": "tests/modeling/test_readme.py",
+    "training/README.md": "tests/test_training_page.py",
 }
-CAMERA = ["video", "0"]  # not every machine has one
-SHORT = "SOLVER.MAX_ITER 2 SOLVER.WARMUP_ITERS 1 SOLVER.STEPS () SOLVER.BASE_LR 0.00001".split()
-SHORT += "SOLVER.IMS_PER_BATCH 2 INPUT.MIN_SIZE_TRAIN (96,) DATALOADER.NUM_WORKERS 0".split()
-DOCUMENTS = ["README.md", "docs/faq.md", "docs/config.md", "docs/report.md", "docs/schedules.md"]
-DOCUMENTS += ["docs/predict.md"]
+HERE = [path for path in DOCUMENTS if document_name(path) not in ELSEWHERE and list(steps(path))]
+TRAINED = "trained/config.yaml", "trained/model_final.pth"
+# What stands for what: models that would be downloaded, and names like F in tables.
+STAND_INS = {
+    "torchvision/maskrcnn_resnet50_fpn": MODEL,
+    "catalog://torchvision/maskrcnn_resnet50_fpn": f"catalog://{MODEL}",
+    "d2go/mask_rcnn_fbnetv3a_C4": MODEL,
+    "rpn_R_50_FPN_1x": MODEL,
+    "rpn.pth": f"catalog://{MODEL}",
+    "F": TRAINED[0],
+    "W": TRAINED[1],
+    "URL": TRAINED[1],
+    "J": "train.json",
+    "DIR": "photos",
+    "KEY": "SEED",
+    "VALUE": "1",
+}
+FEW_IMAGES = {"2500": "2", "5000": "3"}  # of --range, on a data set of three
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,71 +68,164 @@ pytestmark = [
 ]
 
 
+def with_packaged_model_alone(patch, place):
+    """Makes ``place`` the current directory and the user's; no other weights are at hand."""
+    patch.chdir(place)
+    patch.setenv("HOME", str(place))
+    patch.setenv("PYTHONPATH", str(ROOT))  # of the processes that a command starts
+    patch.setenv("MASKRCNN_CACHE", str(place / "cache"))
+    patch.delenv("MASKRCNN_WEIGHTS_DIR", raising=False)
+
+
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory):
-    """What the packaged model finds on the demo's photos, as a data set and as a test's output."""
-    place = tmp_path_factory.mktemp("findings")
-    photos = str(ROOT / "demo" / "images")
-    assert main(["predict", photos, "--output", str(place / "found")]) == 0
-    truth = str(place / "instances_val2017.json")
-    shutil.copy(place / "found" / "coco_predictions.json", truth)
-    words = ["test", "--model", MODEL, "--test-json", truth, "--test-images", photos]
-    assert main([*words, "--output", str(place / "run")]) == 0
+def furnished(tmp_path_factory):
+    place = tmp_path_factory.mktemp("furnished")
+    with pytest.MonkeyPatch.context() as patch:
+        with_packaged_model_alone(patch, place)
+        furnish()
     return place
 
 
 @pytest.fixture
-def workplace(findings, tmp_path, monkeypatch):
-    """A directory with what the documents' commands name."""
+def workplace(furnished, tmp_path, monkeypatch):
+    """A copy of the furnished directory."""
     logger = logging.getLogger("maskrcnn_lib")
     before = logger.handlers[:], logger.propagate, logger.level
-    monkeypatch.chdir(tmp_path)
-    photos = sorted((ROOT / "demo" / "images").glob("*.jpg"))
-    for folder in ("photos", "val2017", "more", "annotations", "frames"):
-        Path(folder).mkdir()
-    for photo in photos:
-        for folder in ("photos", "val2017"):
-            shutil.copy(photo, folder)
-    for copy in ("photo.jpg", "frames/1.jpg", "frames/2.jpg"):
-        shutil.copy(photos[0], copy)
-    shutil.copy(findings / "found" / "chelsea.png", "more")
-    for name in ("train.json", "val.json", "annotations/instances_val2017.json"):
-        shutil.copy(findings / "instances_val2017.json", name)
-    shutil.copytree(findings / "run", "run")
-    write_video("holiday.mp4", photos)
-    yield tmp_path
+    bodies = set(registry.BACKBONES)
+    place = tmp_path / "workplace"
+    shutil.copytree(furnished, place, symlinks=True, ignore=shutil.ignore_patterns("in.pth"))
+    (place / "in.pth").symlink_to(furnished / "in.pth")
+    with_packaged_model_alone(monkeypatch, place)
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: -1)
+    yield place
     logger.handlers[:], logger.propagate = before[:2]
     logger.setLevel(before[2])
+    for name in set(registry.BACKBONES) - bodies:
+        del registry.BACKBONES[name]
 
 
-def write_video(path, photos):
-    """Two frames of each photo."""
-    video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 2, (160, 120))
-    for photo in photos:
-        for _ in range(2):
-            video.write(cv2.resize(cv2.imread(str(photo)), (160, 120)))
-    video.release()
+@pytest.fixture
+def programs():
+    """Programs that run beside the test; they are ended after it."""
+    running = []
+    yield running
+    for program in running:
+        program.terminate()
+        program.wait(timeout=30)
 
 
-def as_run(words):
-    """A command line, with a model that is at hand and a training of moments."""
-    words = [ELSEWHERE.get(word, word) for word in words]
-    if words[0] != "train":
-        return words
-    own = [] if "--train-json" in words else ["--train-json", "train.json"]
-    own += [] if "--train-images" in words else ["--train-images", "photos"]
-    scratch = [] if MODEL in words else ["MODEL.WEIGHT", ""]
-    return ["train", *own, *words[1:], *SHORT, *scratch]
+def with_stand_ins(words, number):
+    """A command's words, with a model that is at hand, few images and a training of moments."""
+    words = [STAND_INS.get(word, f"D_{number}" if word == "D" else word) for word in words]
+    kind, *rest = words
+    rest = [name for word in rest for name in (sorted(glob.glob(word)) or [word])]
+    if kind == "video" and rest[0] == "0":
+        rest[0] = "holiday.mp4"
+    if "--range" in rest:
+        rest = [FEW_IMAGES.get(word, word) for word in rest]
+    if "--num-gpus" in rest:
+        rest[rest.index("--num-gpus") + 1] = "2"
+    if kind == "train":
+        has_data = "--train-json" in rest or TRAINED[0] in rest
+        own = [] if has_data else ["--train-json", "train.json", "--train-images", "photos"]
+        output = [] if {"OUTPUT_DIR", "--resume"} & set(rest) else ["OUTPUT_DIR", f"run_{number}"]
+        small = {MODEL, TRAINED[0]} & set(rest)
+        rest = [*own, *rest, *output, *SHORT, *([] if small else ["MODEL.WEIGHT", ""])]
+    elif "--num-gpus" in rest:
+        rest += ["MODEL.DEVICE", "cpu"]
+    return [kind, *rest]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_run(document, workplace, capsys):
-    commands = [words_of(line) for line in block_lines(ROOT / document)]
-    commands = [words[1:] for words in commands if words and words[0] == "maskrcnn"]
-    commands = [words for words in commands if words[:2] != CAMERA]
-    assert commands
-    for number, words in enumerate(commands):
-        words = as_run(words)
-        if words[0] == "train" and "OUTPUT_DIR" not in words:
-            words += ["OUTPUT_DIR", f"trained{number}"]
-        assert main(words) == 0, (words, capsys.readouterr().err)
+def run_maskrcnn(words, line):
+    """Runs a command here; as a process of its own where it would become another program."""
+    if "--num-gpus" in words:
+        command = [sys.executable, "-m", "maskrcnn_lib.tools.cli", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return
+    redirected = re.search(r" > (\S+)$", line)
+    with contextlib.ExitStack() as stack:
+        if redirected:
+            target = Path(redirected[1]).expanduser()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(target.open("w"))))
+        assert main(words) == 0, words
+    assert not redirected or target.read_text()
+
+
+def serve(words, programs):
+    """Starts ``demo/serve.py`` on a port that is free, and waits until it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [str(port) if word == "8000" else word for word in words]
+    programs.append(subprocess.Popen([sys.executable, *words[1:]]))
+    for _ in range(600):
+        assert programs[-1].poll() is None, words
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return port
+        time.sleep(0.1)
+    raise AssertionError("the server does not answer")
+
+
+def run_shell(line, number, programs):
+    words = words_of(line)
+    if words[0] == "maskrcnn":
+        run_maskrcnn(with_stand_ins(words[1:], number), line)
+    elif words[0] == "curl":
+        if shutil.which("curl") is None:
+            pytest.skip("there is no curl on this machine")
+        port = programs[-1].args[-1]
+        words = [word.replace(":8000/", f":{port}/") for word in words]
+        done = subprocess.run([*words, "--fail"], capture_output=True, text=True, check=True)
+        assert '"category_name":"cat"' in done.stdout
+    elif words[:2] == ["python", "demo/serve.py"]:
+        pytest.importorskip("uvicorn")
+        serve(words, programs)
+    elif KEY.fullmatch(words[0]):
+        assert main(["config", "e2e_mask_rcnn_R_50_FPN_1x", *words]) == 0
+    else:
+        raise AssertionError(f"no test knows how to run {line!r}")
+
+
+def run_python(text, names):
+    """Runs a block; what it prints is what its comments say where they do."""
+    for name, stand_in in STAND_INS.items():
+        text = text.replace(f'"{name}"', f'"{stand_in}"')
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(text, "<document>", "exec"), names)
+    promised = re.findall(r"^print\(.*\)  # (.*)$", text, re.MULTILINE)
+    assert not promised or printed.getvalue().splitlines() == promised
+
+
+@pytest.mark.parametrize("document", HERE, ids=document_name)
+def test_document_runs_from_top_to_bottom(document, workplace, programs):
+    names = {}
+    for number, (kind, text) in enumerate(steps(document)):
+        if kind == "python":
+            run_python(text, names)
+        elif (document_name(document), text) not in NOT_RUN:
+            run_shell(text, number, programs)
+
+
+def test_commands_to_change_to_run(workplace):
+    Path("run").symlink_to("trained")
+    done = set()
+    for number, command in enumerate(whole_commands(ROOT / "docs" / "coming_from.md")):
+        words = with_stand_ins(words_of(command)[1:], number)
+        if tuple(words) not in done:
+            run_maskrcnn(words, command)
+            done.add(tuple(words))
+
+
+def test_lines_that_are_not_run_stand_in_the_documents():
+    lines = {(document_name(path), line) for path in DOCUMENTS for line in block_lines(path)}
+    assert set(NOT_RUN) - lines == set()
+
+
+def test_documents_with_a_test_of_their_own_are_named_by_it():
+    for document, test in ELSEWHERE.items():
+        assert Path(document).name in (ROOT / test).read_text(), document

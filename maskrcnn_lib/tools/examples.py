@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "browse": ("maskrcnn browse coco:train.json:photos --config-file my.yaml --output pictures",),
     "anchors": ("maskrcnn anchors coco:train.json:photos --config-file my.yaml",),
     "train": (
-        "maskrcnn train --config-file balloon/mask_rcnn_fbnetv3a_C4",
+        "maskrcnn train --config-file balloon/mask_rcnn_mobilenetv2",
         "maskrcnn train --config-file e2e_mask_rcnn_R_50_FPN_1x --train-json train.json "
         "--train-images photos OUTPUT_DIR run SOLVER.IMS_PER_BATCH 2",
         "maskrcnn train --config-file run/config.yaml --resume",

@@ -185,10 +185,18 @@ def test_keypoints_are_checked_and_counted():
         assert [action for action, _ in counts] == ["dropped"]
 
 
+def test_file_of_images_to_be_scored_elsewhere_needs_no_annotations():
+    given = content()
+    del given["annotations"]
+    entry, counts = validate(given)
+    assert (entry, counts) == (None, {("noted", "no annotations"): 1})
+
+
 @pytest.mark.parametrize(
     ("path", "value", "kind"),
     [
         (("images",), {}, "no list of images"),
+        (("annotations",), None, "no list of annotations"),
         (("categories",), [], "no category at all"),
         (("categories", 0, "id"), "x", "category without a whole number as id"),
         (("images", 0, "id"), None, "image without a whole number as id"),
