@@ -23,6 +23,12 @@ def test_grey_image_repeats_its_channel(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.stack([RAMP] * 3, -1))
 
 
+@pytest.mark.parametrize("largest", [1.0, 255.0])
+def test_floats_are_read_by_their_range(tmp_path, largest):
+    Image.fromarray((RAMP / 255 * largest).astype(np.float32)).save(tmp_path / "a.tiff")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tiff")[..., 1], RAMP)
+
+
 def test_sixteen_bit_image_keeps_its_high_byte(tmp_path):
     deep = RAMP.astype(np.uint16) * 256 + 17
     Image.fromarray(deep).save(tmp_path / "a.png")

@@ -149,3 +149,9 @@ def test_catalog_of_a_user_gives_a_class_of_its_own(tmp_path):
     assert len(build_dataset(cfg, "mine", is_train=True)) == 3
     with pytest.raises(KeyError, match=r"YourDataset.*COCODataset"):
         build_dataset(cfg, "yours")
+
+
+def test_loaded_proposals_need_a_file_for_each_set(line):
+    cfg = config("MODEL.LOAD_PROPOSALS", True, "DATASETS.TEST", (line("cats", ["cat"]),))
+    with pytest.raises(ValueError, match="PROPOSAL_FILES_TEST names no file for coco:"):
+        build_dataset(cfg, cfg.DATASETS.TEST[0])
