@@ -35,9 +35,9 @@ from maskrcnn_lib.data.datasets.build import build_test_datasets
 from maskrcnn_lib.data.transforms import build_transform
 from maskrcnn_lib.engine.inference import DTYPES, Detector, resolve_device
 from maskrcnn_lib.engine.measuring import measure_dataset
+from maskrcnn_lib.engine.preflight import class_names
 from maskrcnn_lib.engine.step import TrainingStep
 from maskrcnn_lib.engine.trainer import seed_generators
-from maskrcnn_lib.engine.training import class_names
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.solver import make_lr_scheduler, make_optimizer
 from maskrcnn_lib.solver.plan import check_schedule, plan_schedule

@@ -16,7 +16,8 @@ from maskrcnn_lib.checkpoint import load_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
 from maskrcnn_lib.data.datasets import build_train_dataset
 from maskrcnn_lib.engine.inference import choose_model
-from maskrcnn_lib.engine.training import class_names, run_training
+from maskrcnn_lib.engine.preflight import class_names
+from maskrcnn_lib.engine.training import run_training
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.modeling.distillation import DistillingDetector, PixelScale
 from maskrcnn_lib.utils.logger import setup_logger

@@ -2,8 +2,8 @@
 
 Training: ``training`` makes all from a config, ``trainer`` is the loop, ``step`` one iteration;
 ``batch``, ``prefetch``, ``cast_weights`` and ``training_graphs`` bring it to the GPU; ``events``,
-``progress`` and ``pictures`` show it; ``starting_point``, ``termination`` and ``processes`` are its
-beginning, its end and its ranks.
+``progress`` and ``pictures`` show it; ``preflight`` and ``starting_point`` are its beginning,
+``termination`` its end, ``processes`` its ranks.
 
 Inference: ``inference`` makes a ``detector`` from a config, ``postprocess`` ends it;
 ``test_time_augmentation`` looks several times, ``fast_model`` and ``cuda_graphs`` make it fast;

@@ -3,7 +3,6 @@
 import logging
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,29 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_lib.checkpoint import DetectronCheckpointer
-from maskrcnn_lib.config.architecture import class_section, num_classes, only_proposes
-from maskrcnn_lib.config.validation import keys_not_followed
+from maskrcnn_lib.config.architecture import only_proposes
 from maskrcnn_lib.data.build import make_data_loader
-from maskrcnn_lib.data.datasets import build_train_dataset, check_num_classes
-from maskrcnn_lib.data.datasets.build import build_test_datasets, class_count
+from maskrcnn_lib.data.datasets import build_train_dataset
+from maskrcnn_lib.data.datasets.build import build_test_datasets
 from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.engine.inference import DTYPES, make_detector
 from maskrcnn_lib.engine.measuring import measure_dataset
 from maskrcnn_lib.engine.pictures import draw_data, draw_outcome
+from maskrcnn_lib.engine.preflight import (
+    check_output,
+    check_test_classes,
+    class_names,
+    expected_scores,
+    plan_run,
+)
 from maskrcnn_lib.engine.starting_point import load_starting_point
 from maskrcnn_lib.engine.trainer import Evaluate, do_train, seed_generators
 from maskrcnn_lib.engine.training_graphs import graph_backbone
-from maskrcnn_lib.evaluation.categories import match_categories
-from maskrcnn_lib.evaluation.expected import (
-    ExpectedScore,
-    check_expected_results,
-    read_expected_results,
-)
+from maskrcnn_lib.evaluation.expected import check_expected_results
 from maskrcnn_lib.evaluation.scores import flat_scores
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.solver import make_lr_scheduler, make_optimizer
-from maskrcnn_lib.solver.plan import check_schedule, plan_schedule
 from maskrcnn_lib.solver.weight_average import WeightAverage
-from maskrcnn_lib.structures.keypoint import PersonKeypoints, Skeleton
 from maskrcnn_lib.utils.comm import get_world_size, is_main_process, synchronize
 from maskrcnn_lib.utils.miscellaneous import save_config, save_labels
 
@@ -72,9 +70,9 @@ def run_training(
             directory holds a training that ``resume`` would continue.
     """
     output = Path(cfg.OUTPUT_DIR)
-    _check_output(output, resume=resume)
+    check_output(output, resume=resume)
     dataset = build_train_dataset(cfg, check_classes=False)
-    cfg = _planned(cfg, dataset, given)
+    cfg = plan_run(cfg, dataset, given)
     checkpoint_names = class_names(dataset, cfg)
     tests = build_test_datasets(cfg) if evaluates else {}
     if not only_proposes(cfg):
@@ -144,80 +142,7 @@ def _conclude(
     shown = None if detector.only_proposes else next(iter(tests.values()), None)
     draw_outcome(detector, shown, cfg.OUTPUT_DIR)
     if tests:
-        check_expected_results(scores, _expected(cfg), tests)
-
-
-def _expected(cfg: Any) -> list[ExpectedScore]:
-    return read_expected_results(cfg.TEST.EXPECTED_RESULTS, cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL)
-
-
-def class_names(dataset: Any, cfg: Any) -> tuple[str, ...]:
-    """Name per label, the background first; numbers where the data set names no classes."""
-    names = list(getattr(dataset, "categories", {}).values())
-    count = num_classes(cfg)
-    return ("__background", *(names or [f"class {label}" for label in range(1, count)]))
-
-
-def check_test_classes(names: Sequence[str], tests: Mapping[str, Any]) -> None:
-    """Looks for classes that would be measured and cannot be found, perhaps because misspelt.
-
-    Args:
-        names: the model's classes, the background first.
-        tests: data sets by name.
-
-    Raises:
-        ValueError: a data set shares no class with the model.
-    """
-    for name, dataset in tests.items():
-        categories = getattr(dataset, "categories", None)
-        if not categories:
-            continue
-        match_categories(names, categories)
-        lacking = [category for category in categories.values() if category not in names]
-        if len(lacking) == len(categories):  # the same classes in another language, in order
-            continue
-        for category in lacking:
-            near = get_close_matches(category, names, n=1)
-            hint = f"; is it the training data's {near[0]!r}?" if near else ""
-            logger.warning(
-                "%s has the class %r, which the model does not learn%s", name, category, hint
-            )
-
-
-def _planned(cfg: Any, dataset: Any, given: Collection[str]) -> Any:
-    """The config with the classes of the data and the schedule of the run; says what it changed."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    _expected(cfg)  # complains now, not after the training
-    count, section = class_count(dataset), class_section(cfg)
-    key = f"MODEL.{section}.NUM_CLASSES"
-    if count is not None and "DATASETS.TRAIN" in given and key not in given:
-        if cfg.MODEL[section].NUM_CLASSES != count:
-            logger.info("%s is %d, as the training data have it", key, count)
-        cfg.MODEL[section].NUM_CLASSES = count
-    if "DATASETS.TRAIN" in given and "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES" not in given:
-        _take_skeleton(cfg, getattr(dataset, "skeleton", None))
-    check_num_classes(cfg, dataset)
-    plan = plan_schedule(cfg, len(dataset), given=given)
-    for note in plan.notes:
-        logger.info("%s", note)
-    for warning in check_schedule(plan.cfg):
-        logger.warning("%s", warning)
-    for key in keys_not_followed(plan.cfg):
-        logger.warning("%s is set, but this version does not follow it", key)
-    plan.cfg.freeze()
-    return plan.cfg
-
-
-def _take_skeleton(cfg: Any, skeleton: Skeleton | None) -> None:
-    """Sets number, names and connections of the keypoints as the training data have them."""
-    head = cfg.MODEL.ROI_KEYPOINT_HEAD
-    if not cfg.MODEL.KEYPOINT_ON or skeleton is None or skeleton.names == PersonKeypoints.NAMES:
-        return
-    logger.info("the keypoints are those of the training data: %s", ", ".join(skeleton.names))
-    head.NUM_CLASSES = len(skeleton.names)
-    head.NAMES = list(skeleton.names)
-    head.CONNECTIONS = [list(pair) for pair in skeleton.connections]
+        check_expected_results(scores, expected_scores(cfg), tests)
 
 
 def _make_deterministic(cfg: Any) -> None:
@@ -265,15 +190,6 @@ def _prepare(
         gradient_as_bucket_view=True,
     )
     return checkpointer, wrapped
-
-
-def _check_output(output: Path, *, resume: bool) -> None:
-    """Keeps a new training from overwriting an old one."""
-    if not resume and (output / "last_checkpoint").is_file():
-        raise ValueError(
-            f"{output} holds a training already: --resume goes on with it; for a new one name "
-            "another OUTPUT_DIR, or delete last_checkpoint there"
-        )
 
 
 def make_evaluation(

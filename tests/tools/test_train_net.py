@@ -20,7 +20,8 @@ from maskrcnn_lib.checkpoint.files import read_checkpoint
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.engine.events import read_records
 from maskrcnn_lib.engine.inference import build_detector
-from maskrcnn_lib.engine.training import check_test_classes, run_training
+from maskrcnn_lib.engine.preflight import check_test_classes
+from maskrcnn_lib.engine.training import run_training
 from maskrcnn_lib.tools import train_net
 from maskrcnn_lib.tools.cli import main
 
