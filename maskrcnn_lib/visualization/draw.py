@@ -19,7 +19,7 @@ _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 
 def line_width(image: np.ndarray) -> int:
     """Pixels of a line that is clearly seen, and not coarse, on an image of this size."""
-    return max(1, round(min(image.shape[:2]) / 300))
+    return max(1, round(min(image.shape[:2]) / 250))
 
 
 def largest_first(boxes: np.ndarray) -> np.ndarray:
@@ -61,12 +61,13 @@ def draw_masks(
     import cv2
 
     drawn = image.copy()
+    levels = np.arange(256)[:, None, None]  # (256, 1, 1)
     for (crop, (left, top)), color in zip(crops, colors, strict=True):
         if not crop.any():
             continue
         window = drawn[top : top + crop.shape[0], left : left + crop.shape[1]]
-        tinted = window[crop] * np.float32(1 - opacity) + color * np.float32(opacity)
-        window[crop] = np.round(tinted).astype(np.uint8)
+        tints = np.round(levels * (1 - opacity) + color * opacity).astype(np.uint8)
+        np.copyto(window, cv2.LUT(window, tints), where=crop[..., None])
         outlines, _ = cv2.findContours(
             crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(left, top)
         )

@@ -134,7 +134,7 @@ def test_largest_objects_come_first():
 
 def test_lines_and_letters_grow_with_the_image():
     large = np.zeros((3000, 4000, 3), dtype=np.uint8)
-    assert line_width(large) == 10 * line_width(np.zeros((300, 400, 3)))
+    assert line_width(large) == 12 * line_width(np.zeros((250, 400, 3)))
     assert font_size(large) > 4 * font_size(np.zeros((480, 640, 3)))
 
 

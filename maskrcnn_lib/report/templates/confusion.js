@@ -69,7 +69,8 @@ function drawMatrix(width) {
     pen.fillRect(x, y, inner, inner);
     if (!number) return;
     pen.globalAlpha = 0.15 + 0.85 * (number / totals[i]);
-    pen.fillStyle = i === k && axis[i].length === 1 ? right : wrong;
+    // of several classes together, right and wrong ones are not told apart
+    pen.fillStyle = i !== k ? wrong : axis[i].length > 1 ? soft : right;
     pen.fillRect(x, y, inner, inner);
     if (cell < 24) return;
     pen.globalAlpha = 1;
