@@ -14,17 +14,17 @@ KEY = re.compile(r"[A-Z]\w*(\.[A-Z0-9_]+)+")  # of the config
 COMMENT = re.compile(r"(^|\s+)#( .*)?$")
 
 # Shell lines that no test runs, and why; each of them has to stand in its document.
-_INSTALL = "pip install --no-build-isolation -e ."
+_INSTALL = "pip install --no-build-isolation -e "
 _DEPENDENCIES = 'pip install "setuptools>=77" wheel ninja "torch>=2.11" torchvision'
 NOT_RUN = {
     ("README.md", "make demo"): "installs; .ci/run has it",
     ("README.md", "make test"): "runs all tests; .ci/run has it",
     ("INSTALL.md", _DEPENDENCIES): "downloads; the Makefile has it",
-    ("INSTALL.md", _INSTALL): "replaces the installation; the Makefile has it",
-    ("INSTALL.md", f"FORCE_CUDA=1 {_INSTALL}"): "needs nvcc",
-    ("INSTALL.md", f'FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST="8.0;9.0" {_INSTALL}'): "needs nvcc",
+    ("INSTALL.md", _INSTALL + "."): "replaces the installation; the Makefile has it",
+    ("INSTALL.md", f"FORCE_CUDA=1 {_INSTALL}."): "needs nvcc",
+    ("INSTALL.md", f'FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST="8.0;9.0" {_INSTALL}.'): "needs nvcc",
     ("docs/getting_started.md", _DEPENDENCIES): "as in INSTALL.md",
-    ("docs/getting_started.md", _INSTALL): "as in INSTALL.md",
+    ("docs/getting_started.md", _INSTALL + '".[plots]"'): "as in INSTALL.md",
     ("docs/exchange.md", "pip install fastapi uvicorn python-multipart"): "downloads",
     (
         "demo/balloon.md",
