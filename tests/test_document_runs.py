@@ -96,6 +96,7 @@ def workplace(furnished, tmp_path, monkeypatch):
     shutil.copytree(furnished, place, symlinks=True, ignore=shutil.ignore_patterns("in.pth"))
     (place / "in.pth").symlink_to(furnished / "in.pth")
     with_packaged_model_alone(monkeypatch, place)
+    monkeypatch.setenv("DISPLAY", ":0")  # of which only these two know
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: None)
     monkeypatch.setattr(cv2, "waitKey", lambda delay: -1)
     yield place
