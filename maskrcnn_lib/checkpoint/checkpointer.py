@@ -190,7 +190,7 @@ class Checkpointer:
             return {}
         path = self._resolve(f)
         self.logger.info("Loading checkpoint from %s", path)
-        content = read_checkpoint(path)
+        content = self._read(path)
         self.report = load_content(self.model, content, source=str(path))
         if self.average is not None:
             self.average.load_weights(native.bare_model(self.model).state_dict())
@@ -202,6 +202,15 @@ class Checkpointer:
         return self._restore(
             {key: value for key, value in content.items() if key not in native.KEYS}
         )
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return read_checkpoint(path)
+        except ValueError as error:
+            tag = Path(self.save_dir) / _LAST
+            if not self.has_checkpoint() or path != Path(self.get_checkpoint_file()):
+                raise
+            raise ValueError(f"{error}; or name an older checkpoint in {tag}") from error
 
     def _restore(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Takes what belongs to the training out of ``stored``; returns the rest."""
@@ -230,7 +239,7 @@ class Checkpointer:
         if not self.has_checkpoint():
             return ""
         tag = Path(self.save_dir) / _LAST
-        name = tag.read_text().strip()
+        name = tag.read_text().strip() or "nothing"
         # maskrcnn-benchmark wrote whole paths; a folder that was moved holds the file all the same.
         for path in (Path(self.save_dir) / name, Path(name), tag.with_name(Path(name).name)):
             if path.is_file():

@@ -104,6 +104,12 @@ def load_content(
     report = _report(weights, placed, targets, unexpected, unneeded, source)
     report.rearranged.extend(rearranged)
     fitting = {name: placed[name] for name in placed if name not in report.shapes}
+    broken = [n for n, value in fitting.items() if not (value.is_meta or value.isfinite().all())]
+    if broken:
+        raise ValueError(
+            f"{source} holds values that are not finite, in {len(broken)} of {len(fitting)} "
+            f"tensors, such as {broken[0]}: it is of a training that diverged, or damaged"
+        )
     if not fitting:
         raise ValueError(f"nothing in this file fits the model:\n{report}")
     if strict and not report.complete:

@@ -14,6 +14,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from maskrcnn_lib.utils.writing import named_errors
+
 Buffer = bytes | memoryview
 
 FORMAT = "maskrcnn_lib"
@@ -94,7 +96,7 @@ def write_atomically(path: Path, content: Mapping[str, Any] | str | Sequence[Buf
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with named_errors(path), temporary.open("wb") as file:
             if isinstance(content, Mapping):
                 torch.save(dict(content), file)
             else:

@@ -90,6 +90,7 @@ def _check_categories(entries: list[Any], report: AnnotationReport) -> dict[int,
     """id -> entry."""
     found: dict[int, dict[str, Any]] = {}
     names: set[str] = set()
+    alike: set[str] = set()
     for index, entry in enumerate(entries):
         where = f"category entry {index}"
         category_id = whole_number(entry.get("id")) if isinstance(entry, dict) else None
@@ -102,12 +103,19 @@ def _check_categories(entries: list[Any], report: AnnotationReport) -> dict[int,
             continue
         entry = {**entry, "id": category_id}
         name = entry.get("name")
+        if isinstance(name, int | float):
+            entry["name"] = name = str(name)
+            report.add("repaired", "category name that was a number", where, name)
         if not is_text(name):
             entry["name"] = f"class_{category_id}"
             report.add("repaired", "category without a name", where, brief(name))
         if entry["name"] in names:
             report.add("noted", "category name used twice", where, brief(name))
+        elif _loosely(entry["name"]) in alike:
+            kind = "category name like another one but for its case or spaces"
+            report.add("noted", kind, where, brief(name))
         names.add(entry["name"])
+        alike.add(_loosely(entry["name"]))
         points = entry.get("keypoints", [])
         if not isinstance(points, list) or not all(map(is_text, points)):
             report.add("dropped", "keypoint names that are not a list", where, brief(points))
@@ -120,6 +128,11 @@ def _check_categories(entries: list[Any], report: AnnotationReport) -> dict[int,
     if not entries:
         report.add("refused", "no category at all", "the file")
     return found
+
+
+def _loosely(name: str) -> str:
+    """What names that mean the same have in common."""
+    return "".join(name.split()).casefold()
 
 
 def _joins_points(lines: Any, count: int) -> bool:
@@ -200,12 +213,13 @@ class _AnnotationChecker:
             detail = brief(entry.get("category_id"))
             self.add("dropped", "annotation of a category that the file does not list", detail)
             return None
-        is_crowd = entry.get("iscrowd", 0)
+        given = entry.get("iscrowd")
+        is_crowd = 0 if given is None else int(given) if given in (0, 1) else whole_number(given)
         if is_crowd not in (0, 1):
-            self.add("dropped", "iscrowd that is neither 0 nor 1", brief(is_crowd))
+            self.add("dropped", "iscrowd that is neither 0 nor 1", brief(given))
             return None
         result = {**entry, "image_id": image_id, "category_id": category_id}
-        result["iscrowd"] = int(is_crowd)
+        result["iscrowd"] = is_crowd
         size = self.sizes[image_id]
         mask = check_segmentation(result.pop("segmentation", None), size, self.add)
         box = self._check_box(entry.get("bbox"), mask, size)
@@ -239,6 +253,9 @@ class _AnnotationChecker:
         if x2 - x1 < MIN_SIDE or y2 - y1 < MIN_SIDE:
             self.add("dropped", "object whose box lies outside the image", brief(box))
             return None
+        if x + width <= 1 and y + height <= 1:
+            kind = "box within the first pixel (are its numbers relative? COCO counts pixels)"
+            self.add("noted", kind, brief(box))
         out = max(-x, -y, x + width - size[0], y + height - size[1])
         if out <= _TOLERATED:
             return box

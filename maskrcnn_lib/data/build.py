@@ -1,7 +1,7 @@
 """Data loaders for training and testing, as a config describes them."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -145,8 +145,21 @@ def _aspect_groups(cfg: Any, dataset: Any) -> list[int]:
             f"{type(dataset).__name__} has no get_img_info(index), which gives height and width: "
             "write one, or set DATALOADER.ASPECT_RATIO_GROUPING False"
         )
-    infos = (dataset.get_img_info(index) for index in range(len(dataset)))
-    return [int(info["height"] >= info["width"]) for info in infos]
+    return [int(height >= width) for height, width in map(_size_in(dataset), range(len(dataset)))]
+
+
+def _size_in(dataset: Any) -> Callable[[int], tuple[int, int]]:
+    def size(index: int) -> tuple[int, int]:
+        info = dataset.get_img_info(index)
+        try:
+            return info["height"], info["width"]
+        except (KeyError, TypeError):
+            raise ValueError(
+                f"{type(dataset).__name__}.get_img_info({index}) must give a dict with height and "
+                f"width, got {info!r}"
+            ) from None
+
+    return size
 
 
 def _build_sampler(cfg: Any, dataset: Any) -> ShuffledSampler:

@@ -39,11 +39,13 @@ def check_images(
     """
     found: dict[int, dict[str, Any]] = {}
     given: dict[int, Any] = {}
+    named: dict[str, int] = {}
     for index, entry in enumerate(entries):
         image_id = whole_number(entry.get("id")) if isinstance(entry, dict) else None
         if image_id is None:
             where = f"image entry {index}"
-            report.add("refused", "image without a whole number as id", where, brief(entry))
+            kind = "image without a whole number as id (number images and image_id alike)"
+            report.add("refused", kind, where, brief(entry))
             continue
         where = f"image {image_id}"
         if image_id in given:
@@ -56,6 +58,9 @@ def check_images(
         name = _check_name(entry, report, where, root)
         if name is None:
             continue
+        if named.setdefault(name, image_id) != image_id:
+            detail = f"{brief(name)}, also image {named[name]}"
+            report.add("noted", "image file listed under several ids", where, detail)
         size = _check_size(entry, report, where, None if root is None else root / name)
         if size is not None:
             width, height = size
@@ -84,7 +89,8 @@ def _check_name(
         name = name.replace("\\", "/")
         report.add("repaired", "file_name with backslashes", where, brief(name))
     if not stays_below(name):
-        report.add("refused", "file_name leads out of the image directory", where, brief(name))
+        kind = "file_name leads out of the image directory (it is relative to that)"
+        report.add("refused", kind, where, brief(name))
         return None
     return posixpath.normpath(name)
 

@@ -6,6 +6,8 @@ palette, CMYK and RGBA images become RGB (transparency is dropped, as the older 
 16-bit images keep their high byte.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from glob import glob, has_magic
@@ -16,7 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 
 # Larger images go to Pillow, which refuses what looks like a decompression bomb.
 _MAX_PIXELS = 1 << 26
@@ -46,7 +52,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
@@ -59,9 +65,21 @@ def _read_with_pillow(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to be read safely: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot read image {path}: {_what_it_is(path)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow reports damaged files with any of these
         raise ValueError(f"cannot read image {path}: {error}") from error
+
+
+def _what_it_is(path: Path) -> str:
+    """Why Pillow knows nothing of a file."""
+    if not path.stat().st_size:
+        return "the file is empty"
+    if path.suffix.lower() in (".heic", ".heif"):
+        return "Pillow does not read HEIC; convert it to JPEG or PNG"
+    with path.open("rb") as file:
+        return f"it is no image of a known format; it begins with {file.read(8)!r}"
 
 
 @lru_cache
@@ -155,20 +173,26 @@ def find_images(sources: Iterable[str | Path], suffixes: Iterable[str] = ()) -> 
 
     Args:
         sources: a file is yielded whatever its suffix; a directory yields the images directly
-            inside it; a pattern (``*``, ``?``, ``[``, ``**``) yields its matches.
+            inside it, without hidden ones (``.name``), and says which other files it leaves out; a
+            pattern (``*``, ``?``, ``[``, ``**``) yields its matches.
         suffixes: restricts what directories yield, for example ``(".jpg",)``; by default the
             common image formats.
 
     Raises:
         FileNotFoundError: a source does not exist, or matches no image.
     """
-    wanted = frozenset(suffix.lower() for suffix in suffixes) or IMAGE_SUFFIXES
+    chosen = frozenset(suffix.lower() for suffix in suffixes)
+    wanted = chosen or IMAGE_SUFFIXES
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            # a link to nowhere is kept, so that it is missed when it is read
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in wanted)
-            found = [p for p in found if not p.is_dir()]
+            # also links that lead nowhere: who reads them says so
+            files = [p for p in path.iterdir() if not (p.name.startswith(".") or p.is_dir())]
+            found = sorted(p for p in files if p.suffix.lower() in wanted)
+            others = Counter(p.suffix or "without suffix" for p in {*files} - {*found})
+            if others and found and not chosen:
+                kinds = ", ".join(f"{number} {suffix}" for suffix, number in others.most_common())
+                logger.warning("files of %s that are left out: %s", path, kinds)
             if not found:
                 raise FileNotFoundError(
                     f"directory {path} holds no image ({', '.join(sorted(wanted))})"

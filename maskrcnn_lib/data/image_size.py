@@ -1,4 +1,4 @@
-"""The size of an image file, from its header alone."""
+"""The size of an image file, from its header alone, and whether it is the one that is stated."""
 
 from pathlib import Path
 
@@ -34,3 +34,22 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, EOFError, KeyError) as error:
         raise ValueError(f"cannot read image {path}: {error}") from error
     return (height, width) if turned else (width, height)
+
+
+def check_image_size(
+    path: str | Path, size: tuple[int, int], stated: tuple[int, int], source: str
+) -> None:
+    """Raises ValueError unless an image has the (width, height) that its annotations state.
+
+    Args:
+        path, size: of the image.
+        source: what states the size.
+    """
+    if size == stated:
+        return
+    turned = size == (stated[1], stated[0])
+    hint = "; were the annotations made without regard to its EXIF rotation?" if turned else ""
+    raise ValueError(
+        f"{path} is {size[0]} x {size[1]} pixels, but {source} states {stated[0]} x {stated[1]}"
+        f"{hint}"
+    )

@@ -97,23 +97,29 @@ def target_problems(
     if tuple(target.size) != (info["width"], info["height"]):
         yield f"the target's size {target.size} is not get_img_info's width and height"
     boxes = target.convert("xyxy").bbox
-    if not boxes.isfinite().all():
-        yield "a box is not finite"
-    elif len(boxes):
-        width, height = target.size
-        limits = boxes.new_tensor([width, height, width, height])
-        if (boxes < 0).any() or (boxes > limits).any():
-            yield "a box reaches out of the image"
-        if (boxes[:, 2:] <= boxes[:, :2]).any():
-            yield "a box has no area"
-    if not target.has_field("labels"):
-        yield "there is no field 'labels'"
-        return
-    if target.get_field("labels").dtype != torch.int64:
-        yield f"labels are {target.get_field('labels').dtype}, not int64"
-        return
-    labels = target.get_field("labels")
-    if (labels < 1).any():
-        yield "a label is below 1 (0 is the background)"
-    if class_names and (labels >= len(class_names)).any():
+    width, height = target.size
+    if (boxes < 0).any() or (boxes > boxes.new_tensor([width, height, width, height])).any():
+        yield "a box reaches out of the image"
+    yield from untrainable(target)
+    labels = target.get_field("labels") if target.has_field("labels") else None
+    if class_names and isinstance(labels, torch.Tensor) and (labels >= len(class_names)).any():
         yield f"label {int(labels.max())} is beyond the {len(class_names) - 1} classes"
+
+
+def untrainable(target: BoxList) -> Iterator[str]:
+    """What makes the losses fail, or wrong, whatever the model; nothing for a good target."""
+    boxes = target.convert("xyxy").bbox
+    bad = ~(boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1))
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        yield f"box {row}, {boxes[row].tolist()} (x1, y1, x2, y2), is not finite or has no area"
+    for name in ("masks", "keypoints"):
+        if target.has_field(name) and tuple(target.get_field(name).size) != tuple(target.size):
+            size = target.get_field(name).size
+            yield f"field {name!r} is of an image of {size}, but the BoxList of {target.size}"
+    labels = target.get_field("labels") if target.has_field("labels") else None
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        found = getattr(labels, "dtype", type(labels).__name__) if labels is not None else "none"
+        yield f"field 'labels' must be a tensor (N,) int64 from 1, got {found}"
+    elif (labels < 1).any():
+        yield f"label {int(labels.min())} is below 1 (0 is the background)"

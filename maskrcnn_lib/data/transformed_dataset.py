@@ -8,6 +8,7 @@ import torch
 
 from maskrcnn_lib.data.collate import TransformedSample
 from maskrcnn_lib.data.samplers.sample_order import Sample
+from maskrcnn_lib.data.statistics import untrainable
 from maskrcnn_lib.data.transforms import CopyPaste, JointTransform
 from maskrcnn_lib.structures.bounding_box import BoxList
 from maskrcnn_lib.utils.random import generator_from
@@ -65,7 +66,10 @@ class TransformedDataset:
         if self.copy_paste is not None and self.copy_paste.is_drawn(rng):
             _, *other = self._read_good(int(rng.integers(len(self))), rng)
             image, target = self.copy_paste(image, target, *other, rng)
-        pixels, target = self.transform(image, target, rng)
+        try:
+            pixels, target = self.transform(image, target, rng)
+        except ValueError as error:
+            raise ValueError(f"sample {index}: {error}") from error
         return TransformedSample(pixels, target, index, seed)
 
     def _read_good(self, index: int, rng: np.random.Generator) -> tuple[int, np.ndarray, BoxList]:
@@ -84,7 +88,15 @@ class TransformedDataset:
         )
 
     def _read(self, index: int) -> tuple[np.ndarray, BoxList]:
-        image, target, *_ = self.dataset[index]
+        sample = self.dataset[index]
+        if not isinstance(sample, tuple | list) or len(sample) < 2:
+            raise TypeError(
+                f"sample {index}: a data set gives (image, BoxList, index), got "
+                f"{type(sample).__name__}"
+            )
+        image, target, *_ = sample
+        if not isinstance(target, BoxList):
+            raise TypeError(f"sample {index}: expected a BoxList, got {type(target).__name__}")
         if hasattr(image, "convert"):  # from Pillow
             image = np.array(image.convert("RGB"))
         _check(image, target, index)
@@ -96,7 +108,7 @@ class TransformedDataset:
         logger.warning("image %d is replaced by another one: %s", index, error)
 
 
-def _check(image: Any, target: Any, index: int) -> None:
+def _check(image: Any, target: BoxList, index: int) -> None:
     """Raises unless a data set has given what the transforms and losses expect."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
         found = (
@@ -105,12 +117,11 @@ def _check(image: Any, target: Any, index: int) -> None:
         raise TypeError(
             f"sample {index}: the image must be from Pillow or (H, W, 3) uint8 RGB, got {found}"
         )
-    if not isinstance(target, BoxList):
-        raise TypeError(f"sample {index}: expected a BoxList, got {type(target).__name__}")
     if target.size != (image.shape[1], image.shape[0]):
         raise ValueError(
             f"sample {index}: the image is {image.shape[1]} x {image.shape[0]} pixels, but its "
             f"BoxList belongs to one of {target.size[0]} x {target.size[1]}"
         )
-    if not target.has_field("labels"):
-        raise TypeError(f"sample {index}: the BoxList has no field 'labels', (N,) int64 from 1")
+    problem = next(untrainable(target), "")
+    if problem:
+        raise ValueError(f"sample {index}: {problem}")

@@ -76,7 +76,9 @@ class Detector:
             fields ``scores`` (N,), ``labels`` (N,) and, for a Mask R-CNN, ``mask`` (N, 1, M, M)
             probabilities inside the boxes.
         """
-        if not images:
+        if isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 3:
+            raise TypeError("images must be a sequence of images, got one image: [image] is one")
+        if not len(images):
             return []
         batch = to_image_list([self.transform(image) for image in images], self.size_divisible)
         if proposals is not None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from maskrcnn_lib.checkpoint import LoadReport, load_weights
 from maskrcnn_lib.checkpoint.download import find_local, resolve_weights
+from maskrcnn_lib.checkpoint.native import FORMAT
 from maskrcnn_lib.config import CfgNode, get_cfg
 from maskrcnn_lib.config.architecture import num_classes, only_proposes
 from maskrcnn_lib.config.dialects import get_dialect
@@ -230,9 +231,12 @@ def make_detector(
 def _check_fit(report: LoadReport, dialect: str) -> None:
     """Refuses weights that leave the model half random; warns of other conventions."""
     if report.missing or report.reinitialised:
+        hint = "are they those of an ImageNet body, or of another config?"
+        if report.format == FORMAT:
+            hint = "the config.yaml that their training wrote beside them fits them"
         raise ValueError(
-            "these weights do not fill the model, so that its detections would be random; are they "
-            f"those of an ImageNet body, or of another config?\n{report}"
+            "these weights do not fill the model, so that its detections would be random; "
+            f"{hint}\n{report}"
         )
     if report.dialect is not None and report.dialect != dialect:
         logger.warning(

@@ -1,12 +1,14 @@
 """COCODemo: from an image to a picture of what is on it, in one object."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.data.transforms.image_transform import check_image
 from maskrcnn_lib.engine.inference import Weights, build_detector, default_model
 from maskrcnn_lib.engine.postprocess import keep_confident
 from maskrcnn_lib.layers import paste_masks
@@ -36,8 +38,8 @@ class COCODemo:
     one object.
 
     Args:
-        cfg: configuration; by default that of a COCO model whose weights are at hand, else of the
-            small one that comes with the package.
+        cfg: configuration, or its name or file; by default that of a COCO model whose weights are
+            at hand, else of the small one that comes with the package.
         confidence_threshold: detections with a lower score are not shown.
         show_mask_heatmaps: run_on_opencv_image returns a montage of the mask probabilities.
         masks_per_dim: the montage has this many rows and columns.
@@ -63,7 +65,14 @@ class COCODemo:
     ) -> None:
         if color_by not in COLOR_BY:
             raise ValueError(f"color_by must be {' or '.join(COLOR_BY)}, got {color_by!r}")
-        self.cfg = get_cfg(default_model()) if cfg is None else cfg.clone()
+        if not 0 <= confidence_threshold <= 1:
+            raise ValueError(
+                f"confidence_threshold must lie within 0 and 1, but is {confidence_threshold}"
+            )
+        if min_image_size is not None and min_image_size < 1:
+            raise ValueError(f"min_image_size must be at least 1 pixel, but is {min_image_size}")
+        is_name = cfg is None or isinstance(cfg, str | Path)
+        self.cfg = get_cfg(cfg or default_model()) if is_name else cfg.clone()
         self.confidence_threshold = confidence_threshold
         self.show_mask_heatmaps = show_mask_heatmaps
         self.masks_per_dim = masks_per_dim
@@ -78,7 +87,7 @@ class COCODemo:
             A BGR image of the same size with boxes, masks and class names, or the montage of heat
             maps if ``show_mask_heatmaps``.
         """
-        top = self.select_top_predictions(self.detector([image[..., ::-1]])[0])
+        top = self.select_top_predictions(self.detector([_rgb(image)])[0])
         return self.draw(image, top)
 
     def compute_prediction(self, original_image: np.ndarray) -> BoxList:
@@ -96,7 +105,7 @@ class COCODemo:
         """
         predictions = []
         for start in range(0, len(images), _BATCH_SIZE):
-            batch = [image[..., ::-1] for image in images[start : start + _BATCH_SIZE]]
+            batch = [_rgb(image) for image in images[start : start + _BATCH_SIZE]]
             predictions += self.detector(batch)
         return predictions if self.show_mask_heatmaps else [self._paste(p) for p in predictions]
 
@@ -105,7 +114,17 @@ class COCODemo:
         return keep_confident(predictions, self.confidence_threshold)
 
     def draw(self, image: np.ndarray, predictions: BoxList) -> np.ndarray:
-        """Draws all that the predictions hold, or the heat maps if ``show_mask_heatmaps``."""
+        """Draws all that the predictions hold, or the heat maps if ``show_mask_heatmaps``.
+
+        Raises:
+            ValueError: the predictions are of an image of another size.
+        """
+        check_image(image)
+        if predictions.size != (image.shape[1], image.shape[0]):
+            raise ValueError(
+                f"the image is {image.shape[1]} x {image.shape[0]} pixels, but the predictions are "
+                f"of one of {predictions.size[0]} x {predictions.size[1]}"
+            )
         if self.show_mask_heatmaps and predictions.has_field("mask"):
             return self.create_mask_montage(image, predictions)
         if predictions.has_field("mask"):
@@ -173,3 +192,9 @@ class COCODemo:
 def _boxes(predictions: BoxList) -> np.ndarray:
     """(N, 4) xyxy."""
     return predictions.convert("xyxy").bbox.cpu().numpy()
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """An OpenCV image in the order of the detector."""
+    check_image(image)
+    return image[..., ::-1]

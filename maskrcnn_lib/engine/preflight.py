@@ -1,4 +1,4 @@
-"""What a training looks at before it begins: its directory, classes, schedule and expectations."""
+"""What a training looks at before it begins: directory, images, classes, schedule, expectations."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +10,7 @@ from maskrcnn_lib.config.architecture import class_section, num_classes
 from maskrcnn_lib.config.validation import keys_not_followed
 from maskrcnn_lib.data.datasets import check_num_classes
 from maskrcnn_lib.data.datasets.build import class_count
+from maskrcnn_lib.data.datasets.image_files import check_images
 from maskrcnn_lib.evaluation.categories import match_categories
 from maskrcnn_lib.evaluation.expected import ExpectedScore, read_expected_results
 from maskrcnn_lib.solver.plan import check_schedule, plan_schedule
@@ -99,3 +100,16 @@ def check_test_classes(names: Sequence[str], tests: Mapping[str, Any]) -> None:
 def expected_scores(cfg: Any) -> list[ExpectedScore]:
     """``TEST.EXPECTED_RESULTS``; raises ValueError where it cannot be read."""
     return read_expected_results(cfg.TEST.EXPECTED_RESULTS, cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL)
+
+
+def check_all_images(cfg: Any, dataset: Any, tests: Mapping[str, Any]) -> None:
+    """Finds missing images before the training, not in its middle or after it."""
+    for name, test in tests.items():
+        check_images(test, name)
+    try:
+        check_images(dataset, "the training data")
+    except FileNotFoundError as error:
+        if cfg.DATALOADER.ON_BAD_IMAGE != "skip":
+            hint = "; DATALOADER.ON_BAD_IMAGE skip takes others in their place"
+            raise FileNotFoundError(f"{error}{hint}") from error
+        logger.warning("%s; others are taken in their place", error)

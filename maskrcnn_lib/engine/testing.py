@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_lib.config.dialects import Dialect
+from maskrcnn_lib.data.datasets.image_files import check_images
 from maskrcnn_lib.data.image_io import load_decoder
 from maskrcnn_lib.engine.detector import Detector
 from maskrcnn_lib.evaluation.ground_truth import image_annotations, image_id
@@ -152,12 +153,15 @@ def run_on_dataset(
         The results in the order of the images; None on other ranks than the first.
 
     Raises:
-        ValueError: an image cannot be read; a score over fewer images would be a wrong one.
+        ValueError: there is no image, or one cannot be read; a score over fewer images would be a
+            wrong one.
+        FileNotFoundError: images are missing; nothing was done.
     """
     has_proposals = hasattr(dataset, "proposals")
     results: dict[int, ImageResults] = {}
     seconds = {"reading": 0.0, "model": 0.0, "results": 0.0}
     positions = range(len(dataset)) if images is None else images
+    check_images(dataset, str(getattr(dataset, "source", "for testing")), positions)
     mine = positions[get_rank() :: get_world_size()]
     load_decoder()  # so that its time does not count as that of reading
     with progress_bar(len(mine), "image", shown=progress and get_rank() == 0) as bar:

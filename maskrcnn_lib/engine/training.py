@@ -20,6 +20,7 @@ from maskrcnn_lib.engine.inference import DTYPES, make_detector
 from maskrcnn_lib.engine.measuring import measure_dataset
 from maskrcnn_lib.engine.pictures import draw_data, draw_outcome
 from maskrcnn_lib.engine.preflight import (
+    check_all_images,
     check_output,
     check_test_classes,
     class_names,
@@ -77,6 +78,7 @@ def run_training(
     tests = build_test_datasets(cfg) if evaluates else {}
     if not only_proposes(cfg):
         check_test_classes(checkpoint_names, tests)
+    check_all_images(cfg, dataset, tests)
     _make_deterministic(cfg)
     seed_generators(cfg.SEED)
     model = build(cfg)

@@ -44,8 +44,10 @@ class DatasetCheck:
     @property
     def usable(self) -> bool:
         """Whether training can use it as it is."""
-        problems = self.statistics.problems if self.statistics else []
-        return not (self.refusal or self.bad_images or problems)
+        counts = self.statistics
+        return not (self.refusal or self.bad_images or counts is None or counts.problems) and bool(
+            counts.objects
+        )
 
 
 def check_dataset(
@@ -102,7 +104,7 @@ def check_dataset(
 
 def _bad_images(dataset: Any, *, decode: bool) -> list[str]:
     """One line for each image that is missing, damaged, or not of the size that is stated."""
-    from maskrcnn_lib.data.image_size import read_image_size
+    from maskrcnn_lib.data.image_size import check_image_size, read_image_size
 
     bad = []
     for index in range(len(dataset)):
@@ -111,9 +113,9 @@ def _bad_images(dataset: Any, *, decode: bool) -> list[str]:
                 dataset[index]
                 continue
             info, path = dataset.get_img_info(index), dataset.image_path(index)
-            size = read_image_size(path)
-            if size != (info["width"], info["height"]):
-                bad.append(f"{path} is {size}, stated as {(info['width'], info['height'])}")
+            stated = info["width"], info["height"]
+            source = getattr(dataset, "source", "the data set")
+            check_image_size(path, read_image_size(path), stated, source)
         except (OSError, ValueError) as error:
             bad.append(str(error))
     return bad
@@ -159,8 +161,12 @@ def format_check(check: DatasetCheck) -> str:
         lines += _format_statistics(check.statistics)
         lines += _format_list("targets that cannot be trained on", check.statistics.problems)
         lines += _format_list("images that cannot be used", check.bad_images)
+        if not check.statistics.objects:
+            lines.append("there is no object to learn from")
     lines += [f"written: {path}" for path in check.files]
-    lines.append("usable" if check.usable else "NOT usable as it is")
+    dropped = check.report.count("dropped") if check.report is not None else 0
+    without = f", without the {dropped} things that are dropped" if dropped else ""
+    lines.append(f"usable{without}" if check.usable else "NOT usable as it is")
     return "\n".join(lines)
 
 

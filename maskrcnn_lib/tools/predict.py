@@ -18,6 +18,7 @@ from maskrcnn_lib.tools.model_options import (
     least_score,
     published_model,
 )
+from maskrcnn_lib.utils.writing import named_errors
 
 if TYPE_CHECKING:
     from maskrcnn_lib.engine.predictor import COCODemo
@@ -34,7 +35,8 @@ class Summary:
 
     Attributes:
         found: per image read, what was found on it as (class name, score) by descending score.
-        failed: per input that does not exist or could not be read, the reason.
+        failed: per input that does not exist, could not be read or is too thin for the model, the
+            reason.
         written: files written.
     """
 
@@ -142,11 +144,13 @@ def _detect(
         for path in paths:
             try:
                 image = read_image(path)
-            except (ValueError, FileNotFoundError) as error:  # the second: a link to nowhere
-                summary.failed[path] = str(error)
+                (found,) = demo.detector([image])
+            except (OSError, ValueError) as error:
+                named = str(path) in str(error)
+                summary.failed[path] = str(error) if named else f"{path}: {error}"
                 bar.update()
                 continue
-            top = demo.select_top_predictions(demo.detector([image])[0])
+            top = demo.select_top_predictions(found)
             names = [demo.class_name(label) for label in top.get_field("labels").tolist()]
             scores = top.get_field("scores").tolist()
             with uninterrupted():
@@ -197,7 +201,8 @@ class _Writer:
         drawn = self._demo.draw(image[..., ::-1], predictions)
         picture = Image.fromarray(np.ascontiguousarray(drawn[..., ::-1]))
         for target in self._pictures[path]:
-            picture.save(target)
+            with named_errors(target):
+                picture.save(target)
             self._written.append(target)
 
     def _collect(self, path: Path, predictions: "BoxList") -> None:
@@ -237,7 +242,8 @@ class _Writer:
 
     def _dump(self, name: str, content: Any) -> None:
         target = self._output / name
-        target.write_text(json.dumps(content))
+        with named_errors(target):
+            target.write_text(json.dumps(content))
         self._written.append(target)
 
 

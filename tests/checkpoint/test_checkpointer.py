@@ -199,3 +199,23 @@ def test_an_average_begins_at_the_weights_of_a_file_without_one(tmp_path):
     average = WeightAverage(model, 0.9)
     Checkpointer(model, save_dir=tmp_path, average=average).load()
     assert torch.equal(average.model.weight, model.weight)
+
+
+def test_a_newest_checkpoint_that_is_damaged_says_where_to_name_another(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(1, 1), save_dir=tmp_path)
+    checkpointer.save("model_0000001")
+    whole = (tmp_path / "model_0000001.pth").read_bytes()
+    (tmp_path / "model_0000001.pth").write_bytes(whole[:100])
+    with pytest.raises(ValueError, match=r"damaged.*name an older checkpoint in .*last_checkpoint"):
+        checkpointer.load()
+    (tmp_path / "last_checkpoint").write_text("")
+    with pytest.raises(FileNotFoundError, match="last_checkpoint names 'nothing'"):
+        checkpointer.load()
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = nn.Linear(2, 2)
+    diverged = {"weight": torch.full((2, 2), float("nan")), "bias": torch.zeros(2)}
+    with pytest.raises(ValueError, match="not finite, in 1 of 2 tensors, such as weight"):
+        load_weights(model, {"model": diverged})
+    assert model.weight.isfinite().all()

@@ -192,6 +192,28 @@ def test_file_of_images_to_be_scored_elsewhere_needs_no_annotations():
     assert (entry, counts) == (None, {("noted", "no annotations"): 1})
 
 
+@pytest.mark.parametrize(("given", "meant"), [(None, 0), ("0", 0), ("1", 1), (True, 1), (0.0, 0)])
+def test_iscrowd_is_read_as_it_is_meant(given, meant):
+    entry, counts = validate(content(iscrowd=given))
+    assert entry["iscrowd"] == meant and not counts
+
+
+def test_suspicious_content_is_noted():
+    _, counts = validate(content(bbox=[0.1, 0.2, 0.5, 0.5], segmentation=[]))
+    assert [kind[:26] for action, kind in counts if action == "noted"] == [
+        "box within the first pixel"
+    ]
+    given = content()
+    given["images"].append({**given["images"][0], "id": 2})
+    given["categories"] += [{"id": 2, "name": " Cat"}, {"id": 3, "name": 3}]
+    _, counts = validate(given)
+    assert counts == {
+        ("repaired", "category name that was a number"): 1,
+        ("noted", "category name like another one but for its case or spaces"): 1,
+        ("noted", "image file listed under several ids"): 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("path", "value", "kind"),
     [

@@ -243,6 +243,24 @@ def test_what_a_data_set_lacks_is_named(lacks, overrides):
         make_data_loader(config(*overrides), dataset=Bare())
 
 
+def test_data_set_that_says_no_size_is_named():
+    class Scales(Scenes):
+        def get_img_info(self, index):
+            return {"size": 40}
+
+    with pytest.raises(
+        ValueError, match=r"Scales\.get_img_info\(0\) must give .* height and width"
+    ):
+        make_data_loader(config(), dataset=Scales())
+
+
+def _labelled(labels, box=(1, 1, 3, 3), **fields):
+    target = BoxList(torch.tensor([box], dtype=torch.float32), (5, 4))
+    for name, value in {"labels": torch.tensor(labels), **fields}.items():
+        target.add_field(name, value)
+    return np.zeros((4, 5, 3), np.uint8), target, 0
+
+
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
@@ -250,10 +268,18 @@ def test_what_a_data_set_lacks_is_named(lacks, overrides):
         ((np.zeros((4, 5, 3), np.uint8), {"boxes": []}, 0), "expected a BoxList"),
         ((np.zeros((4, 5, 3), np.uint8), BoxList([], (4, 5)), 0), "5 x 4 pixels"),
         ((np.zeros((4, 5, 3), np.uint8), BoxList([], (5, 4)), 0), "labels"),
+        (None, "gives .image, BoxList, index., got NoneType"),
+        ({"image": 1, "target": 2}, "got dict"),
+        ((BoxList([], (5, 4)), np.zeros((4, 5, 3), np.uint8)), "expected a BoxList, got ndarray"),
+        (_labelled([1.0]), "int64 from 1, got torch.float32"),
+        (_labelled([0]), "label 0 is below 1"),
+        (_labelled([1], box=[1, 1, float("nan"), 3]), "box 0, .*nan.* is not finite"),
+        (_labelled([1], box=[3, 3, 1, 1]), "box 0, .3.0, 3.0, 1.0, 1.0.* has no area"),
+        (_labelled([1], masks=SegmentationMask([[[0, 0, 2, 0, 2, 2]]], (9, 9))), "'masks' is of"),
     ],
 )
 def test_wrong_sample_is_named(sample, message):
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises((TypeError, ValueError), match=f"sample 0: .*{message}"):
         load("DATALOADER.ASPECT_RATIO_GROUPING", False, dataset=[sample])
 
 

@@ -91,6 +91,31 @@ def test_directories_files_and_patterns_expand_in_order(tmp_path):
     assert [p.name for p in find_images([tmp_path], suffixes=[".jpg"])] == ["b.jpg", "c.jpg"]
 
 
+def test_directory_tells_what_it_leaves_out(tmp_path, caplog):
+    for name in ("a.jpg", "._a.jpg", ".hidden.png", "b.txt", "c.txt", "notes"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    assert [p.name for p in find_images([tmp_path])] == ["a.jpg", "gone.jpg"]
+    assert "left out: 2 .txt, 1 without suffix" in caplog.text
+    caplog.clear()
+    list(find_images([tmp_path], suffixes=[".jpg"]))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.jpg", b"", "the file is empty"),
+        ("a.HEIC", b"\0\0\0\x20ftypheic", "does not read HEIC; convert it"),
+        ("a.png", b"<html>", "begins with b'<html>'"),
+    ],
+)
+def test_file_that_is_no_image_is_told_what_it_is(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        read_image(tmp_path / name)
+
+
 def test_source_without_images_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no image"):
         list(find_images([tmp_path]))

@@ -89,6 +89,17 @@ def test_short_side_loses_at_most_one_pixel_to_rounding():
         assert size[0] in (319, 320)
 
 
+@pytest.mark.parametrize("rule", ["truncate_long", "floor", "round"])
+def test_strip_is_refused_before_it_fills_the_memory(rule):
+    with pytest.raises(
+        ValueError, match=r"10000 x 1 pixels .* 3200000 x 320.*INPUT\.MAX_SIZE_TEST"
+    ):
+        resized_size(1, 10000, min_size=320, max_size=0, rule=rule)
+    assert max(resized_size(1, 10000, min_size=320, max_size=1333, rule=rule)) <= 10000
+    large = resized_size(20000, 20000, min_size=20000, max_size=0, rule=rule)  # not enlarged
+    assert large == (20000, 20000)
+
+
 def test_wrong_input_is_named():
     transform = ImageTransform(
         min_size=10,

@@ -194,3 +194,33 @@ def test_a_published_model_comes_with_its_trained_weights():
     assert choose_model(config=name)[1] is None
     assert choose_model(model=name, weights="mine.pth")[1] == "mine.pth"
     assert choose_model(model=name, overrides=["MODEL.WEIGHT", "mine.pth"])[1] is None
+
+
+@pytest.mark.parametrize(
+    "image", [None, "photo.jpg", Image.new("RGB", (4, 4)), torch.zeros(3, 4, 4)]
+)
+def test_what_is_no_array_is_named(demo, image):
+    with pytest.raises(TypeError, match=f"uint8 numpy array, got {type(image).__name__}"):
+        demo.run_on_opencv_image(image)
+
+
+def test_one_image_is_not_taken_for_several(demo):
+    with pytest.raises(TypeError, match="got one image"):
+        demo.detector(bgr("chelsea"))
+
+
+def test_predictions_of_another_image_are_not_drawn(demo):
+    predictions = demo.compute_prediction(bgr("chelsea"))
+    with pytest.raises(ValueError, match=r"512 x 512 pixels, but .* of one of 451 x 300"):
+        demo.draw(bgr("astronaut"), predictions)
+
+
+@pytest.mark.parametrize("wrong", [{"confidence_threshold": 70}, {"min_image_size": 0}])
+def test_wrong_settings_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        COCODemo(**wrong)
+
+
+def test_config_may_be_given_by_name(weights):
+    demo = COCODemo("d2go/mask_rcnn_fbnetv3a_C4", weights=weights)
+    assert demo.cfg.MODEL.DIALECT == get_cfg("d2go/mask_rcnn_fbnetv3a_C4").MODEL.DIALECT

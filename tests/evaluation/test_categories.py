@@ -37,6 +37,11 @@ def test_unnamed_labels_follow_the_order_of_the_ids():
     assert match_categories(["__background", "class 1", "class 2"], {9: "b", 4: "a"}) == [-1, 4, 9]
 
 
+def test_other_names_are_matched_by_order_with_a_warning(caplog):
+    assert match_categories(["__background", "cat", "dog"], {9: "Hund", 4: "Katze"}) == [-1, 4, 9]
+    assert "classes (cat, dog) are taken for the data set's (Katze, Hund)" in caplog.text
+
+
 def test_classes_that_fit_in_no_way_are_an_error():
     with pytest.raises(ValueError, match="share no name"):
         match_categories(["__background", "class 1"], {9: "b", 4: "a"})

@@ -49,6 +49,25 @@ def test_good_set_is_usable_and_described(folder, capsys):
     assert rows[1][:3] == ["repaired", "box taken from the mask", "annotation 2"]
 
 
+@pytest.mark.parametrize("lacks", ["annotations", "images"])
+def test_set_without_objects_is_not_usable(folder, capsys, lacks):
+    content = json.loads((folder / "a.json").read_text())
+    content[lacks] = []
+    (folder / "a.json").write_text(json.dumps(content))
+    assert run(folder) == 1
+    printed = capsys.readouterr().out
+    assert "there is no object to learn from" in printed
+    assert printed.splitlines()[-1] == "NOT usable as it is"
+
+
+def test_verdict_counts_what_is_dropped(folder, capsys):
+    content = json.loads((folder / "a.json").read_text())
+    content["annotations"][0]["category_id"] = 9
+    (folder / "a.json").write_text(json.dumps(content))
+    assert run(folder) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("usable, without the 1 things")
+
+
 def test_page_shows_the_objects(folder):
     run(folder)
     page = np.array(Image.open(folder / "out" / "examples.png"))
@@ -133,9 +152,9 @@ def test_set_of_a_user_is_checked_through_its_items(tmp_path):
     check = check_dataset(cfg, "mine", tmp_path / "out")
     assert not check.usable and check.report is None
     assert check.statistics.problems == [
-        "image 0: a label is below 1 (0 is the background)",
+        "image 0: label 0 is below 1 (0 is the background)",
         "image 1: a box reaches out of the image",
-        "image 2: a box has no area",
+        "image 2: box 0, [5.0, 5.0, 5.0, 9.0] (x1, y1, x2, y2), is not finite or has no area",
         "image 2: label 2 is beyond the 1 classes",
     ]
     assert "targets that cannot be trained on" in format_check(check)

@@ -52,6 +52,19 @@ def test_person_cat_and_cup_are_found_and_written(weights, photos, tmp_path, cap
         assert (drawn != before).any(axis=-1).mean() > 0.1  # the objects are large
 
 
+def test_one_unusable_image_costs_no_other(weights, tmp_path):
+    """A strip that would fill the memory, and a link to nowhere."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    shutil.copy(PHOTOS / "coffee.jpg", folder)
+    Image.new("RGB", (10000, 1)).save(folder / "strip.png")
+    (folder / "link.jpg").symlink_to("nowhere.jpg")
+    summary = predict([folder], model=MODEL, output=tmp_path / "out", formats=["json"])
+    assert [path.name for path in summary.found] == ["coffee.jpg"]
+    assert re.search(r"strip\.png: .*too long and thin", summary.failed[folder / "strip.png"])
+    assert "no image file at" in summary.failed[folder / "link.jpg"]
+
+
 def test_results_are_what_coco_tools_read(weights, photos, tmp_path):
     from pycocotools.coco import COCO
 

@@ -154,8 +154,13 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
     try:
-        # utf-8-sig also takes files that begin with a byte order mark
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        # of bytes, json finds out whether they are UTF-8, -16 or -32, and takes a byte order mark
+        return json.loads(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not JSON in UTF-8 (byte {error.start} is {error.object[error.start]:#x}); "
+            "is it compressed, or in another encoding?"
+        ) from error
     except (ValueError, RecursionError) as error:  # also of numbers with too many digits
         raise ValueError(f"{path} is not JSON: {error}") from error
 

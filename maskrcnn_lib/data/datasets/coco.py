@@ -13,6 +13,7 @@ from maskrcnn_lib.data.converters.content import read_json
 from maskrcnn_lib.data.datasets.packed import PackedRecords
 from maskrcnn_lib.data.datasets.targets import build_target
 from maskrcnn_lib.data.image_io import read_image
+from maskrcnn_lib.data.image_size import check_image_size
 from maskrcnn_lib.structures.bounding_box import BoxList
 
 _logger = logging.getLogger(__name__)
@@ -158,15 +159,8 @@ class COCODataset:
         path = self.root / info["file_name"]
         image = read_image(path)
         height, width = image.shape[:2]
-        if (info["width"], info["height"]) == (width, height):
-            return image
-        hint = ""
-        if (info["width"], info["height"]) == (height, width):
-            hint = "; were the annotations made without regard to its EXIF rotation?"
-        raise ValueError(
-            f"{path} is {width} x {height} pixels, but {self.source} states "
-            f"{info['width']} x {info['height']}{hint}"
-        )
+        check_image_size(path, (width, height), (info["width"], info["height"]), self.source)
+        return image
 
     def target(self, index: int) -> BoxList:
         """The annotated objects of an image, without crowd regions."""
@@ -184,9 +178,11 @@ class COCODataset:
         return [a for a in self._annotations[index] if not a["iscrowd"]]
 
     def _drop_without_masks(self, valid: ValidContent) -> None:
-        if not any("segmentation" in a for v in valid.annotations.values() for a in v):
+        objects = [a for v in valid.annotations.values() for a in v if not a["iscrowd"]]
+        if objects and not any("segmentation" in a for a in objects):
             raise ValueError(
-                f"{self.source}: no object has a mask, but the model needs masks (MODEL.MASK_ON)"
+                f"{self.source}: no object has a mask, but the model needs masks; MODEL.MASK_ON "
+                "False learns boxes alone"
             )
         for annotations in valid.annotations.values():
             kept = [a for a in annotations if a["iscrowd"] or "segmentation" in a]

@@ -13,6 +13,26 @@ from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.data.transforms.resize import OutputSizeRule, resized_size
 
 
+def check_image(image: Any) -> None:
+    """Raises unless this is a (H, W, 3) uint8 array with pixels.
+
+    Raises:
+        TypeError: it is no array.
+        ValueError: it is another array.
+    """
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"image must be a (H, W, 3) uint8 numpy array, got {type(image).__name__}; "
+            "maskrcnn_lib.data.image_io.read_image(path) gives one of a file in RGB order"
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"image must be a (H, W, 3) uint8 array, got {image.shape} of {image.dtype}"
+        )
+    if not image.size:
+        raise ValueError(f"image must have pixels, got {image.shape}")
+
+
 class ImageTransform:
     """Resizes, reorders channels and normalises one image.
 
@@ -78,12 +98,7 @@ class ImageTransform:
         Raises:
             ValueError: not such an image.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"image must be a (H, W, 3) uint8 array, got {image.shape} of {image.dtype}"
-            )
-        if not image.size:
-            raise ValueError(f"image must have pixels, got {image.shape}")
+        check_image(image)
         size = size or self.size_of(image.shape[0], image.shape[1])
         # channels are swapped first, where there are the fewest pixels
         pixels = _swap_channels(image) if self.to_bgr255 else torch.from_numpy(_writable(image))

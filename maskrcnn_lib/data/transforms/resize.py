@@ -5,6 +5,10 @@ from typing import Literal
 
 OutputSizeRule = Literal["truncate_long", "floor", "round"]
 
+# A strip of 10000 x 1 pixels, brought to a short side of 320, would take 12 GB. Images that are not
+# enlarged are never refused.
+_MOST_ENLARGED_PIXELS = 1 << 26
+
 
 def resized_size(
     height: int, width: int, *, min_size: int, max_size: int, rule: OutputSizeRule
@@ -19,7 +23,23 @@ def resized_size(
 
     Returns:
         (height, width), each at least 1.
+
+    Raises:
+        ValueError: a long, thin image would be enlarged to more than 67 million pixels.
     """
+    size = _resized_size(height, width, min_size, max_size, rule)
+    if size[0] * size[1] > max(_MOST_ENLARGED_PIXELS, height * width):
+        raise ValueError(
+            f"an image of {width} x {height} pixels is too long and thin: a short side of "
+            f"{min_size} would make it {size[1]} x {size[0]}. Crop it, or limit the long side with "
+            "INPUT.MAX_SIZE_TEST or MAX_SIZE_TRAIN"
+        )
+    return size
+
+
+def _resized_size(
+    height: int, width: int, min_size: int, max_size: int, rule: OutputSizeRule
+) -> tuple[int, int]:
     if rule == "truncate_long":
         return _truncate_long(height, width, min_size, max_size)
     short, long = min(height, width), max(height, width)

@@ -213,3 +213,21 @@ def test_loader_processes_get_few_bytes(write, content):
     text = json.dumps(content["annotations"], separators=(",", ":"))
     assert len(pickle.dumps(dataset)) < 1.1 * len(text) + 5000
     assert pickle.loads(pickle.dumps(dataset)).target(0).bbox.equal(dataset.target(0).bbox)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_that_json_knows_are_read(write, content, encoding):
+    content["categories"][0]["name"] = "Kätzchen"
+    path, root = write(content)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    assert COCODataset(path, root).categories[7] == "Kätzchen"
+
+
+def test_other_encoding_is_named_with_the_byte(write, content):
+    content["categories"][0]["name"] = "Kätzchen"
+    path, root = write(content)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="latin-1")
+    with pytest.raises(
+        ValueError, match=r"annotations\.json is not JSON in UTF-8 .byte \d+ is 0xe4"
+    ):
+        COCODataset(path, root)
