@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from maskrcnn_lib.export.dense_decompositions import deform_conv2d, heat_map_peaks
 from maskrcnn_lib.layers.multilevel_roi_align import pyramid_levels
 
-OURS = "maskrcnn"  # namespace of the operators
+OURS = "maskrcnn::"  # namespace of the operators
 
 
 def decompose(program: ExportedProgram, *, keep: Sequence[str] = ()) -> ExportedProgram:
@@ -21,7 +22,7 @@ def decompose(program: ExportedProgram, *, keep: Sequence[str] = ()) -> Exported
 
     Args:
         program: the recorded graph.
-        keep: names of operators that stay.
+        keep: operators that stay, of those in ``REPLACEMENTS``.
 
     Raises:
         ValueError: an operator is in the graph that nothing can stand for.
@@ -29,7 +30,7 @@ def decompose(program: ExportedProgram, *, keep: Sequence[str] = ()) -> Exported
     import torchvision  # noqa: F401  (registers its operators)
 
     table = {
-        getattr(torch.ops.maskrcnn, name).default: replacement
+        operator_named(name): replacement
         for name, replacement in REPLACEMENTS.items()
         if name not in keep
     }
@@ -39,19 +40,28 @@ def decompose(program: ExportedProgram, *, keep: Sequence[str] = ()) -> Exported
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`create_unbacked_symint`")  # torchvision's
         program = program.run_decompositions(table)
+    # How values lie in memory was guessed while sizes were not known.
+    for node in _calls(program):
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
     left = operators_of(program) - set(keep)
     if left:
         raise ValueError(
             f"this model cannot be exported: it needs {', '.join(sorted(left))}, which nothing "
-            "outside of maskrcnn_lib can stand for"
+            "outside of maskrcnn_lib stands for"
         )
     return program
 
 
+def operator_named(name: str) -> torch._ops.OpOverload:
+    """The operator of a name such as ``"maskrcnn::nms"``."""
+    namespace, _, operator = name.partition("::")
+    return getattr(getattr(torch.ops, namespace), operator).default
+
+
 def operators_of(program: ExportedProgram) -> set[str]:
     """Names of this library's operators in a graph."""
-    names = (node.target.name() for node in _calls(program))
-    return {name.partition("::")[2] for name in names if name.startswith(f"{OURS}::")}
+    return {name for node in _calls(program) if (name := node.target.name()).startswith(OURS)}
 
 
 def _calls(program: ExportedProgram) -> list[torch.fx.Node]:
@@ -156,7 +166,9 @@ def _window_weights(size: int, windows: int, like: Tensor) -> Tensor:
 
 
 REPLACEMENTS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
-    "multilevel_roi_align": multilevel_roi_align,
-    "batched_nms_fixed": batched_nms_fixed,
+    "maskrcnn::multilevel_roi_align": multilevel_roi_align,
+    "maskrcnn::batched_nms_fixed": batched_nms_fixed,
+    "maskrcnn::heat_map_peaks": heat_map_peaks,
+    "torchvision::deform_conv2d": deform_conv2d,
 }
 """What stands for an operator, by its name."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "pt2")
 DESCRIPTION_FILE = "description.json"  # in a .pt2
+TORCHVISION_OPERATORS = ("torchvision::deform_conv2d",)  # that stay in a .pt2
 # Sides of inputs and outputs that differ from image to image.
 _SIDES = {"image": (3, "height", "width"), "original_size": (2,)}
 
@@ -59,7 +60,7 @@ def write_pt2(program: ExportedProgram, description: Mapping[str, Any], path: Pa
         description: what ``describe`` gave; becomes the extra file ``description.json``.
         path: the file to write.
     """
-    program = decompose(program)
+    program = decompose(program, keep=TORCHVISION_OPERATORS)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names directories of this machine
     program.example_inputs = None  # pixels of the image that the graph was recorded with

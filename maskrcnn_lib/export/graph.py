@@ -72,7 +72,9 @@ class ExportableDetector(nn.Module):
         Returns:
             ``boxes`` (D, 4) float32 xyxy in pixels of the original image; ``scores`` (D,) float32,
             descending; ``labels`` (D,) int64 from 1; with a mask head ``masks`` (D, M, M)
-            probabilities inside the boxes, and ``mask_scores`` (D,) where masks are rated.
+            probabilities inside the boxes, and ``mask_scores`` (D,) where masks are rated; with a
+            keypoint head ``keypoints`` (D, P, 3): x and y in pixels of the original image, as
+            COCO's annotations have them, and the logit there.
         """
         height, width = image.shape[1], image.shape[2]
         pixels = image.flip(0) if self.to_bgr255 else image / 255
@@ -91,6 +93,10 @@ class ExportableDetector(nn.Module):
             outputs["masks"] = found.masks[0]
         if found.mask_scores is not None:
             outputs["mask_scores"] = found.mask_scores[0]
+        if found.keypoints is not None:
+            places, logits = found.keypoints[0].split((2, 1), dim=2)
+            places = _rescale(places, ratios, (end / 2, end / 2)) - self.dialect.keypoint_offset
+            outputs["keypoints"] = torch.cat((places, logits), dim=2)
         return outputs
 
     def _pad(self, image: Tensor) -> Tensor:

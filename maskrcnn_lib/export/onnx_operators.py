@@ -14,7 +14,7 @@ _LOWEST = -3.4028235e38  # float32's lowest number: above -inf, which means padd
 _ALL = 2**63 - 1
 
 
-ONNX_OPERATORS = ("batched_nms_fixed",)
+ONNX_OPERATORS = ("maskrcnn::batched_nms_fixed",)
 """Names of the operators that this module writes itself."""
 
 

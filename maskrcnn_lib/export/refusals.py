@@ -9,7 +9,6 @@ from maskrcnn_lib.engine.test_time_augmentation import AugmentedDetector
 from maskrcnn_lib.layers._library import ops_available
 from maskrcnn_lib.modeling.given_proposals import GivenProposals
 from maskrcnn_lib.modeling.roi_heads.box_head.rfcn import RFCNFeatureExtractor
-from maskrcnn_lib.modeling.roi_heads.keypoint_head.keypoint_head import ROIKeypointHead
 from maskrcnn_lib.modeling.suppression import Suppression
 
 
@@ -53,11 +52,6 @@ def _of_parts(detector: Detector) -> Iterator[str]:
         )
     if any(isinstance(part, RFCNFeatureExtractor) for part in parts):
         yield "R-FCN: nothing stands for its position-sensitive pooling"
-    if any(isinstance(part, ROIKeypointHead) for part in parts):
-        yield (
-            "MODEL.KEYPOINT_ON: the search for key points in heat maps has no counterpart outside "
-            "of maskrcnn_lib"
-        )
     suppressions = [getattr(part, "suppress", None) for part in parts]
     suppressions = [found for found in suppressions if isinstance(found, Suppression)]
     if any(found.soft_nms is not None for found in suppressions):

@@ -76,7 +76,7 @@ class CoarseExtractor(nn.Module):
             features: the backbone's maps (N, C, H, W), of which the first one is read.
             rois: (K, 5) index of the image, then xyxy in pixels.
         """
-        grid = cell_middles(self.side, rois.device).expand(len(rois), -1, -1)
+        grid = cell_middles(self.side, rois.device).expand(rois.shape[0], -1, -1)
         x = self.at(features, rois, grid).unflatten(2, (self.side, self.side))
         x = F.relu(self.downsample(x)).flatten(1)
         for fc in self.fcs:
@@ -108,7 +108,7 @@ class CoarsePredictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (K, classes, side, side) logits of x (K, in_channels)."""
-        return self.fc_logits(x).view(len(x), *self.shape)
+        return self.fc_logits(x).unflatten(1, self.shape)
 
 
 class PointHead(nn.Module):
@@ -230,7 +230,7 @@ class PointRendHead(RegionHead):
         self, features: Sequence[Tensor], rois: Tensor, coarse: Tensor, points: Tensor
     ) -> Tensor:
         """(K, classes, P) logits at points (K, P, 2) of the regions."""
-        owners = torch.arange(len(rois), device=rois.device)
+        owners = torch.arange(rois.shape[0], device=rois.device)
         at_points = self.feature_extractor.at(features, rois, points)
         return self.point_head(at_points, sample_points(coarse, owners, points))
 
