@@ -54,7 +54,8 @@ def _resize_axis(pixels: Tensor, size: int) -> _Axis:
         pixels: (R,) whole numbers, how many a box has; as many are computed as the largest has.
         size: M.
     """
-    count = int(torch.cat((pixels, pixels.new_ones(1))).amax())  # the one: there may be no box
+    # A one beside them, because there may be no box.
+    count = torch.cat((pixels, pixels.new_ones(1))).amax(dim=0).long().item()
     torch._check(count >= 1)
     pixel = torch.arange(count)
     place = (pixel + 0.5) * (size / pixels)[:, None] - 0.5  # (R, P)

@@ -59,7 +59,7 @@ BRIEFLY = {
 @pytest.fixture(scope="session", autouse=True)
 def quiet_exporter() -> Iterator[None]:
     """Without torch's notes on each node of a graph, among which a failure is not to be found."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch.__trace", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)

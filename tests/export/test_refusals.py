@@ -40,7 +40,6 @@ def test_settings_name_the_key_that_helps(keys, words, tmp_path):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("e2e_keypoint_rcnn_R_50_FPN_1x", r"MODEL\.KEYPOINT_ON"),
         ("maskrcnn_lib/rfcn_R_50_C5_1x", "R-FCN"),
         ("detectron/fast_rcnn_R-50-FPN_1x", r"MODEL\.LOAD_PROPOSALS"),
         ("rpn_R_50_FPN_1x", r"MODEL\.RPN_ONLY"),
@@ -56,7 +55,7 @@ def test_operators_without_a_counterpart_are_named():
             return soft_nms_fixed(boxes, scores, labels, method="linear", max_output=4)
 
     rows = torch.rand(1, 9, 4), torch.rand(1, 9), torch.ones(1, 9, dtype=torch.int64)
-    with pytest.raises(ValueError, match="it needs soft_nms_fixed,"):
+    with pytest.raises(ValueError, match="it needs maskrcnn::soft_nms_fixed,"):
         decompose(torch.export.export(Softening(), rows))
 
 
