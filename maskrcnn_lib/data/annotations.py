@@ -179,8 +179,7 @@ class _AnnotationChecker:
         """The usable annotations, repaired."""
         seen: dict[int, Any] = {}
         ids = (whole_number(e.get("id")) for e in entries if isinstance(e, dict))
-        unused = max((i for i in ids if i is not None), default=0)
-        unused = max(unused, 0)
+        unused = max((i for i in ids if i is not None and i > 0), default=0)
         for index, entry in enumerate(entries):
             given = entry.get("id") if isinstance(entry, dict) else None
             annotation_id = whole_number(given)

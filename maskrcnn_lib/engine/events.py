@@ -134,7 +134,7 @@ class EventLog:
 
     def evaluations(self) -> list[Record]:
         """The records of evaluations."""
-        return [record for record in self.records if any(key.endswith("/AP") for key in record)]
+        return [record for record in self.records if "loss" not in record]
 
     def close(self) -> None:
         """Closes all writers."""

@@ -102,6 +102,19 @@ def test_the_best_model_is_kept_without_the_state_of_the_training(uninterrupted)
     assert "optimizer" not in content
 
 
+def test_a_model_that_only_proposes_is_best_by_its_recall(tiny, tmp_path):
+    recalls = iter((0.5, 0.3, 0.4))
+
+    def evaluate(model):
+        return {"val/box_proposal/AR@1000": next(recalls)}
+
+    tiny.train(tmp_path, iterations=6, test_period=2, evaluate=evaluate)
+    content = _content(tmp_path, "model_best.pth")
+    assert (content["iteration"], content["score"]) == (2, 0.5)
+    tiny.train(tmp_path, iterations=6, test_period=2, evaluate=evaluate, resume=True)
+    assert list(recalls) == []  # nothing was evaluated anew, and nothing was left
+
+
 def test_how_many_bad_images_were_replaced_is_said_in_the_end(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tiny.NoiseDataset, "bad_images", 3, raising=False)
     tiny.train(tmp_path, iterations=2, evaluate=None)
