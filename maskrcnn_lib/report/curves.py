@@ -9,9 +9,9 @@ import numpy as np
 from maskrcnn_lib.evaluation.average_precision import Curves, mean_of_measured
 from maskrcnn_lib.evaluation.coco_eval import IouType, evaluate_coco
 from maskrcnn_lib.evaluation.scores import IOU_THRESHOLDS
+from maskrcnn_lib.visualization.curves import shortened
 
 _AT_50, _AT_75 = IOU_THRESHOLDS.index(0.5), IOU_THRESHOLDS.index(0.75)
-_POINTS = 400  # of a training curve: more are not seen
 _SCALE = 1000  # precision is written in thousandths
 
 
@@ -113,11 +113,7 @@ def training_curves(records: Sequence[Mapping[str, float]]) -> list[dict[str, An
 
 def _series(records: Sequence[Mapping[str, float]], name: str) -> list[list[float]]:
     points = np.array([(r["iteration"], r[name]) for r in records if name in r], dtype=np.float64)
-    points = points[np.isfinite(points).all(axis=1)]
-    together = -(-len(points) // _POINTS)
-    if together > 1:
-        starts = range(together, len(points), together)
-        points = np.array([part.mean(axis=0) for part in np.split(points, starts)])
+    points = shortened(points[np.isfinite(points).all(axis=1)])
     return [[round(i), float(f"{value:.4g}")] for i, value in points.tolist()]
 
 

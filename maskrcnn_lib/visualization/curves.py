@@ -10,6 +10,8 @@ _SHOWN_CLASSES = 60
 _PLOT_SIZE = (5.0, 3.4)  # inches
 _SCORES = ("AP", "AP50", "AP75")
 _PLOTS_BESIDE = 3
+_POINTS = 400  # of a curve: more are not seen
+_FAINT = 0.25  # opacity of the records that a long curve is the mean of
 _COLORS, _LINES = 10, ("-", "--", "-.", ":")  # matplotlib's colours; then other lines
 
 
@@ -35,13 +37,33 @@ def draw_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Non
         plot.set_title(title)
         plot.set_xlabel("iteration")
         for name in members:
-            points = [(r["iteration"], r[name]) for r in records if name in r]
+            points = np.array([(r["iteration"], r[name]) for r in records if name in r], float)
+            curve = shortened(points)
             marker = "o" if len(points) < 2 or "/" in name else ""
-            plot.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=name)
+            (line,) = plot.plot(*curve.T, marker=marker, markersize=3, label=name)
+            if len(curve) < len(points):
+                plot.plot(*points.T, color=line.get_color(), alpha=_FAINT, linewidth=0.5)
         if len(members) > 1:
             plot.legend(fontsize=7)
         plot.grid(alpha=0.3)
     figure.savefig(str(path))
+
+
+def shortened(points: np.ndarray, most: int = _POINTS) -> np.ndarray:
+    """At most so many points: of more, the means of neighbouring ones.
+
+    Args:
+        points: (N, 2) iteration, value.
+        most: points to be left.
+
+    Returns:
+        (M, 2) float64, M <= most.
+    """
+    together = -(-len(points) // most)
+    if together < 2:
+        return points
+    starts = range(together, len(points), together)
+    return np.array([part.mean(axis=0) for part in np.split(points, starts)])
 
 
 def draw_runs(
