@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from maskrcnn_lib.visualization.fonts import label_font
+
 _BRIGHT = 110  # weighed mean of a colour's channels from which on black letters read better
 _NOT_THE_FIRST = 0.03  # what a place costs less than the one before it in the list
 _ON_THE_OBJECT = 0.5  # what it costs to lie on the object, relative to the hidden part of it
@@ -25,11 +27,11 @@ def draw_labels(
         texts: N strings; the first ones choose their places first, and lie above the others.
         colors: (N, 3) uint8 of the patches; the letters are black or white, whichever reads better.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     picture = Image.fromarray(image)
     canvas = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(font_size(image))
+    font = label_font(texts, font_size(image))
     padding = max(1, font_size(image) // 6)
     extents = [canvas.textbbox((0, 0), text, font=font) for text in texts]
     inked = np.array(extents, dtype=np.float64).reshape(-1, 4)

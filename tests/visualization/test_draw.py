@@ -124,6 +124,16 @@ def test_the_first_label_lies_above_those_that_found_no_place():
     np.testing.assert_array_equal(drawn[first], alone[first])
 
 
+def test_labels_are_not_bound_to_english(caplog):
+    pytest.importorskip("matplotlib")  # comes with a font that has more letters
+    box = np.array([[20.0, 60, 90, 100]])
+    pictures = [draw_labels(GREY, box, [text], RED) for text in ("K\xe4fer", "K\xe9fer", "Жук")]
+    assert (pictures[0] != pictures[1]).any() and (pictures[1] != pictures[2]).any()
+    assert not caplog.records
+    assert draw_labels(GREY, box, ["\ue123"], RED).shape == GREY.shape  # a letter of no script
+    assert "no font at hand" in caplog.text
+
+
 def test_largest_objects_come_first():
     assert largest_first(np.array([[0, 0, 1, 1], [0, 0, 5, 5], [2, 2, 4, 4.0]])).tolist() == [
         1,
