@@ -129,6 +129,21 @@ def test_targets_carry_the_proposals_of_their_image():
         DatasetWithProposals(TwoImages(), {7: GIVEN[7]}, source="file")
 
 
+def test_data_sets_that_give_no_targets_alone_may_have_proposals():
+    class Images:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return None, TwoImages().target(index), index
+
+        def get_img_info(self, index):
+            return TwoImages().get_img_info(index)
+
+    dataset = DatasetWithProposals(Images(), GIVEN, source="file")
+    assert [len(dataset.target(i).proposals) for i in range(2)] == [3, 0]
+
+
 def test_proposals_follow_the_transforms():
     pixels, target, _ = DatasetWithProposals(TwoImages(), GIVEN, source="file")[0]
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from maskrcnn_lib.data.proposals import Regions, image_ids
+from maskrcnn_lib.data.statistics import read_target
 from maskrcnn_lib.structures.bounding_box import BoxList
 
 
@@ -46,7 +47,7 @@ class DatasetWithProposals:
 
     def target(self, index: int) -> BoxList:
         """The target alone."""
-        return self._with_proposals(self.dataset.target(index), index)
+        return self._with_proposals(read_target(self.dataset, index), index)
 
     def proposals(self, index: int) -> BoxList:
         """The regions of an image in its pixels, best first, with field ``objectness``."""

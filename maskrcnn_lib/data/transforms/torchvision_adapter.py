@@ -81,6 +81,11 @@ def _to_target(target: BoxList, given: dict[str, Any], changed: dict[str, Any]) 
     height, width = changed["image"].shape[-2:]
     if not moved and target.size == (width, height):
         return target
+    if target.proposals is not None:
+        raise ValueError(
+            "transforms of torchvision cannot move loaded proposals (MODEL.LOAD_PROPOSALS) with "
+            "the image: use those of maskrcnn_lib.data.transforms, or such that only change colours"
+        )
     result = BoxList(changed["boxes"].as_subclass(torch.Tensor), (width, height))
     result.extra_fields = dict(target.extra_fields)
     if target.has_field("masks"):

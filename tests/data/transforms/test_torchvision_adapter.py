@@ -131,3 +131,12 @@ def test_randomness_comes_from_the_sample_alone():
 def test_transform_that_makes_floats_is_refused():
     with pytest.raises(ValueError, match="uint8"):
         apply(v2.ToDtype(torch.float32), target_of())
+
+
+def test_proposals_stay_where_colours_change_and_are_not_left_behind():
+    target = target_of()
+    target.proposals = BoxList([[5, 5, 30, 40]], (80, 60))
+    _, same = apply(v2.ColorJitter(0.5), target)
+    assert same.proposals is target.proposals
+    with pytest.raises(ValueError, match="cannot move loaded proposals"):
+        apply(v2.RandomHorizontalFlip(1.0), target)
