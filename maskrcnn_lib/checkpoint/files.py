@@ -56,7 +56,8 @@ def read_checkpoint(path: str | Path) -> Any:
         return load_pickle(path)
     raise ValueError(
         f"{path} is neither torch.save nor safetensors nor a pickle of arrays: it begins with "
-        f"{head[:8]!r}; fetch it again, or convert it to a torch.save of {{name: tensor}}"
+        f"{head[:8]!r}; delete it and fetch it again, or convert it to a torch.save of "
+        "{name: tensor}"
     )
 
 
@@ -80,7 +81,7 @@ def _read_torch(path: Path) -> Any:
         reason = str(error).strip().partition(". ")[0] or type(error).__name__
         raise ValueError(
             f"{path} cannot be read as a file of tensors ({reason}); it is damaged or incomplete, "
-            "fetch it again"
+            "delete it and fetch it again"
         ) from error
 
 

@@ -125,6 +125,20 @@ def _only(kind: str, result: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"score": mask_score} if kind == "segm" else kept
 
 
+class InterruptedRun(KeyboardInterrupt):
+    """Ctrl-C in a run of one process, after some of its images.
+
+    Attributes:
+        results: of these images.
+        images: their positions in the data set.
+    """
+
+    def __init__(self, results: DatasetResults, images: range) -> None:
+        super().__init__()
+        self.results = results
+        self.images = images
+
+
 def run_on_dataset(
     detector: Detector,
     dataset: Any,
@@ -156,31 +170,50 @@ def run_on_dataset(
         ValueError: there is no image, or one cannot be read; a score over fewer images would be a
             wrong one.
         FileNotFoundError: images are missing; nothing was done.
+        InterruptedRun: (a KeyboardInterrupt) Ctrl-C; holds what was found until then.
     """
-    has_proposals = hasattr(dataset, "proposals")
     results: dict[int, ImageResults] = {}
     seconds = {"reading": 0.0, "model": 0.0, "results": 0.0}
     positions = range(len(dataset)) if images is None else images
     check_images(dataset, str(getattr(dataset, "source", "for testing")), positions)
     mine = positions[get_rank() :: get_world_size()]
     load_decoder()  # so that its time does not count as that of reading
-    with progress_bar(len(mine), "image", shown=progress and get_rank() == 0) as bar:
-        started = time.perf_counter()
-        for indices, pixels in _read(dataset, mine, batch_size):
-            read = time.perf_counter()
-            given = [dataset.proposals(i) for i in indices] if has_proposals else None
-            outputs = detector(pixels, given) if given else detector(pixels)
-            detected = time.perf_counter()
-            for index, output in zip(indices, outputs, strict=True):
-                results[index] = image_results(
-                    dataset, index, output, category_ids, detector.dialect
-                )
-            seconds["reading"] += read - started
-            seconds["model"] += detected - read
-            started = time.perf_counter()
-            seconds["results"] += started - detected
-            bar.update(len(indices))
+    try:
+        with progress_bar(len(mine), "image", shown=progress and get_rank() == 0) as bar:
+            for indices, outputs in _detect(detector, dataset, mine, batch_size, seconds):
+                started = time.perf_counter()
+                for index, output in zip(indices, outputs, strict=True):
+                    results[index] = image_results(
+                        dataset, index, output, category_ids, detector.dialect
+                    )
+                seconds["results"] += time.perf_counter() - started
+                bar.update(len(indices))
+    except KeyboardInterrupt:
+        if get_world_size() > 1 or not results or detector.only_proposes:
+            raise
+        part = gather_results(results, seconds, len(results))
+        raise InterruptedRun(part, positions[: len(results)]) from None
     return gather_results(results, seconds, len(positions))
+
+
+def _detect(
+    detector: Detector,
+    dataset: Any,
+    indices: Sequence[int],
+    batch_size: int,
+    seconds: dict[str, float],
+) -> Iterator[tuple[Sequence[int], list[BoxList]]]:
+    """Yields what the model finds, batch by batch; adds to ``seconds`` what that took."""
+    has_proposals = hasattr(dataset, "proposals")
+    started = time.perf_counter()
+    for batch, pixels in _read(dataset, indices, batch_size):
+        read = time.perf_counter()
+        given = [dataset.proposals(i) for i in batch] if has_proposals else None
+        outputs = detector(pixels, given) if given else detector(pixels)
+        seconds["reading"] += read - started
+        seconds["model"] += time.perf_counter() - read
+        yield batch, outputs
+        started = time.perf_counter()
 
 
 def _read(

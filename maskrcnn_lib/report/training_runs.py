@@ -1,5 +1,6 @@
 """The records of trainings side by side: series of one key, and how long iterations took."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,9 @@ from maskrcnn_lib.engine.events import Record, read_records
 
 _RECORDS = "metrics.jsonl"
 _ITERATION = "iteration"
+# Where detectron2 and mmdetection write their records, and what they call what is in them.
+_FOREIGN_RECORDS = ("metrics.json", "vis_data/scalars.json", "*/vis_data/scalars.json")
+_NAMES = {"total_loss": "loss", "data_time": "data"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ def read_runs(paths: Sequence[str | Path], names: Sequence[str] = ()) -> list[Tr
     """Reads the records of trainings.
 
     Args:
-        paths: ``metrics.jsonl`` files, or the directories that hold one.
+        paths: ``metrics.jsonl`` files, or the directories that hold one; also detectron2's
+            ``metrics.json`` and mmdetection's (3.x) ``scalars.json``, whose losses and times are
+            renamed as here, and whose other keys stay what they are.
         names: one for each; by default the names of the directories, with as much of the path as
             tells them apart.
 
@@ -63,18 +69,49 @@ def read_runs(paths: Sequence[str | Path], names: Sequence[str] = ()) -> list[Tr
         FileNotFoundError: there is no such file.
         ValueError: a file holds no record; there are not as many names as paths.
     """
-    files = [Path(path) / _RECORDS if Path(path).is_dir() else Path(path) for path in paths]
+    files = [_records_file(Path(path)) for path in paths]
     if names and len(names) != len(files):
         raise ValueError(f"{len(names)} names for {len(files)} runs: give one for each")
     runs = []
     for file, name in zip(files, names or _short_names(files), strict=True):
         if not file.is_file():
             raise FileNotFoundError(f"no records of a training at {file}")
-        records = read_records(file)
+        records = read_records(file) or _records_of_mmdetection(file)
         if not records:
             raise ValueError(f"{file} holds no record of a training: lines of JSON are expected")
-        runs.append(TrainingRun(name, records))
+        renamed = [{_NAMES.get(key, key): r[key] for key in r} for r in records]
+        runs.append(TrainingRun(name, renamed))
     return runs
+
+
+def _records_file(path: Path) -> Path:
+    """The file of records in a run's directory; of several starts of mmdetection, the last."""
+    if not path.is_dir():
+        return path
+    for pattern in _FOREIGN_RECORDS if not (path / _RECORDS).is_file() else ():
+        found = sorted(path.glob(pattern))
+        if found:
+            return found[-1]
+    return path / _RECORDS
+
+
+def _records_of_mmdetection(file: Path) -> list[Record]:
+    """Records with the iteration, which mmdetection's evaluations do not have: they follow it."""
+    records: list[Record] = []
+    iteration = 0
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # has been warned of
+        if not isinstance(entry, dict) or "step" not in entry:
+            continue
+        if "epoch" in entry:
+            iteration = entry["step"]
+        else:  # an evaluation, whose step is the epoch and whose times are of images
+            entry = {key: entry[key] for key in entry if key not in ("time", "data_time")}
+        records.append({**entry, _ITERATION: iteration})
+    return records
 
 
 def _short_names(files: Sequence[Path]) -> list[str]:

@@ -56,7 +56,11 @@ def plot_runs(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the sub-command's options."""
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="metrics.jsonl files, or directories that hold one"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="metrics.jsonl files (detectron2's metrics.json, mmdetection's scalars.json), or "
+        "directories that hold one",
     )
     parser.add_argument(
         "--keys",

@@ -5,11 +5,9 @@ The output is itself a config: ``maskrcnn config NAME > mine.yaml``, then
 """
 
 import argparse
-from typing import Any
-
-import yaml
 
 from maskrcnn_lib.config import get_cfg
+from maskrcnn_lib.config.differences import differences
 from maskrcnn_lib.config.reference import config_reference
 
 
@@ -32,23 +30,5 @@ def run(args: argparse.Namespace) -> int:
         print(config_reference(), end="")
         return 0
     cfg = get_cfg(args.name, args.opts)
-    if not args.diff:
-        print(cfg.dump(), end="")
-        return 0
-    defaults = get_cfg().flat()
-    changed = {key: value for key, value in cfg.flat().items() if value != defaults[key]}
-    if changed:
-        print(yaml.safe_dump(_nested(changed), sort_keys=False, default_flow_style=None), end="")
+    print(differences(cfg) if args.diff else cfg.dump(), end="")
     return 0
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """``{"A.B": value}`` as ``{"A": {"B": value}}``, tuples as lists."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, last = key.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = list(value) if isinstance(value, tuple) else value
-    return tree

@@ -86,6 +86,7 @@ def measure(
         ValueError: only one of ``annotations`` and ``images`` is given, or no data set at all;
             neither a config nor a model is named; the model gives no such kind of result.
         FileNotFoundError: a file that is needed does not exist.
+        KeyboardInterrupt: Ctrl-C; what was found until then is written like a range of images.
     """
     from maskrcnn_lib.engine.inference import build_detector, choose_model
     from maskrcnn_lib.engine.processes import joined_processes
@@ -134,15 +135,24 @@ def _measure_all(
 ) -> dict[str, dict[str, "Scores"]]:
     from maskrcnn_lib.engine.measuring import find_on_dataset, score_and_write, write_part
     from maskrcnn_lib.engine.parts import check_range
+    from maskrcnn_lib.engine.testing import InterruptedRun
 
     measured = {}
     for name, dataset in datasets.items():
         images = check_range(*(wishes.images or (0, len(dataset))), len(dataset))
-        results = find_on_dataset(detector, name, dataset, images=images, **options)
+        try:
+            results = find_on_dataset(detector, name, dataset, images=images, **options)
+        except InterruptedRun as part:
+            _choose(part.results, wishes.kinds)
+            folder = write_part(dataset, part.results, part.images, target / name)
+            raise KeyboardInterrupt(
+                f"what was found on the images {part.images.start} to {part.images.stop} is in "
+                f"{folder}; --range {part.images.stop} {images.stop} goes on, and `maskrcnn eval "
+                f"{target / name}` then scores the whole"
+            ) from None
         if results is None:
             continue
-        if wishes.kinds:
-            results.by_kind = {kind: results.by_kind[kind] for kind in wishes.kinds}
+        _choose(results, wishes.kinds)
         if wishes.images is not None:
             folder = write_part(dataset, results, images, target / name)
             print(f"{name}: images {images.start} to {images.stop}, written to {folder}")
@@ -156,6 +166,12 @@ def _measure_all(
             folder = Path(wishes.show_dir) / (name if len(datasets) > 1 else "")
             _show(name, dataset, results, images, folder, wishes.show_score)
     return measured
+
+
+def _choose(results: "DatasetResults", kinds: Sequence[str]) -> None:
+    """Leaves only the kinds that are asked for, if any are."""
+    if kinds:
+        results.by_kind = {kind: results.by_kind[kind] for kind in kinds}
 
 
 def _show(

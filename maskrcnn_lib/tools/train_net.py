@@ -43,6 +43,7 @@ def train(
     import logging
 
     from maskrcnn_lib.config import get_cfg
+    from maskrcnn_lib.config.differences import differences
     from maskrcnn_lib.engine.processes import joined_processes, restarts
     from maskrcnn_lib.engine.training import run_training
     from maskrcnn_lib.utils.collect_env import collect_env_info
@@ -61,7 +62,8 @@ def train(
         logger = logging.getLogger(__name__)
         logger.info("%d processes, this one on %s", get_world_size(), device)
         logger.info("environment:\n%s", collect_env_info())
-        logger.info("config %s with %s:\n%s", config, own, cfg.dump())
+        changed = differences(cfg)
+        logger.info("config %s with %s; not as by default:\n%s", config, own, changed)
         return run_training(
             cfg,
             device=device,

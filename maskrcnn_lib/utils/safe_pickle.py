@@ -197,7 +197,7 @@ def _load(file: BinaryIO, path: str | Path) -> Any:
     except _UNPICKLING_ERRORS as error:
         raise ValueError(
             f"{path} cannot be read as a pickle of arrays ({type(error).__name__}: {error}); "
-            "it is damaged or incomplete, fetch it again"
+            "it is damaged or incomplete, delete it and fetch it again"
         ) from error
 
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn_lib.report.training_runs import TrainingRun, read_runs, smoothed, training_times
+from maskrcnn_lib.report.training_runs import (
+    TrainingRun,
+    read_runs,
+    series_of,
+    smoothed,
+    training_times,
+)
 from maskrcnn_lib.tools.cli import main
 
 pytest.importorskip("matplotlib")
@@ -148,6 +154,59 @@ def test_times_are_printed_per_run(runs, capsys):
     seconds = [r["time"] for r in map(json.loads, lines) if "time" in r]
     assert float(rows[0].split()[2]) == pytest.approx(np.mean(seconds[1:]), abs=5e-5)
     assert not (runs / "curves.png").exists()
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """The records of other toolboxes, as they write them: two of training, one of an evaluation."""
+    mmdet = [
+        {
+            "lr": 0.02,
+            "data_time": 0.1,
+            "loss": 2.0,
+            "time": 0.5,
+            "epoch": 1,
+            "iter": 50,
+            "step": 50,
+        },
+        {
+            "lr": 0.02,
+            "data_time": 0.1,
+            "loss": 1.0,
+            "time": 0.3,
+            "epoch": 1,
+            "iter": 100,
+            "step": 100,
+        },
+        {"coco/bbox_mAP": 0.31, "coco/segm_mAP": 0.25, "data_time": 0.9, "time": 1.0, "step": 1},
+    ]
+    detectron2 = [
+        {"iteration": 49, "total_loss": 2.5, "time": 0.4, "data_time": 0.1, "lr": 0.02},
+        {"iteration": 89, "total_loss": 1.5, "time": 0.2, "data_time": 0.1, "lr": 0.02},
+        {"iteration": 89, "bbox/AP": 31.0},
+    ]
+    for place, records in (
+        ("mmdet/20200101_000000/vis_data/scalars.json", [{"loss": 9.0, "epoch": 1, "step": 1}]),
+        ("mmdet/20250102_030405/vis_data/scalars.json", mmdet),
+        ("detectron2/metrics.json", detectron2),
+    ):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_text("\n".join(map(json.dumps, records)))
+    return tmp_path
+
+
+def test_records_of_other_toolboxes_lie_beside_ours(runs, foreign, capsys):
+    mmdet, detectron2 = read_runs([foreign / "mmdet", foreign / "detectron2"], ["m", "d"])
+    assert series_of([mmdet, detectron2], "loss")["m"].tolist() == [[50, 2.0], [100, 1.0]]
+    assert series_of([mmdet, detectron2], "loss")["d"].tolist() == [[49, 2.5], [89, 1.5]]
+    assert series_of([mmdet], "bbox_mAP")["m"].tolist() == [[100, 0.31]]
+    assert training_times(mmdet, include_first=True).iterations == 100
+    path = foreign / "curve.png"
+    both = [str(foreign / "mmdet"), str(foreign / "detectron2")]
+    assert main(["plot", *both, "--legend", "old", "older", "--out", str(path)]) == 0
+    assert _pixels(path, BLUE)[0] > 100 and _pixels(path, ORANGE)[0] > 100
+    assert main(["plot", *both, str(runs / "slow"), "--times"]) == 0
+    assert "0.3000" in capsys.readouterr().out  # of mmdetection's second record
 
 
 def test_times_need_records_with_times(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -15,6 +16,7 @@ from PIL import Image
 from maskrcnn_lib import get_cfg
 from maskrcnn_lib.data.datasets import COCODataset
 from maskrcnn_lib.data.datasets.build import build_test_datasets
+from maskrcnn_lib.engine import testing
 from maskrcnn_lib.engine.trainer import mean_ap
 from maskrcnn_lib.engine.training import make_evaluation
 from maskrcnn_lib.modeling.detector import build_detection_model
@@ -277,6 +279,44 @@ def test_parts_give_the_scores_of_the_whole(whole, tmp_path, capsys):
         assert main(["eval", *map(str, sources), "--output", str(merged)]) == 0
         assert json.loads((merged / "coco_results.json").read_text()) == expected
         assert _results(merged) == _results(root / "out/photos")
+
+
+def test_ctrl_c_leaves_a_part_from_which_the_test_goes_on(whole, tmp_path, monkeypatch, capsys):
+    command, root, _ = whole
+    original, seen = testing.image_results, []
+
+    def interrupted(*args):
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        seen.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(testing, "image_results", interrupted)
+    assert main([*command, "--output", str(tmp_path)]) == 130
+    message = capsys.readouterr().err
+    assert "images 0 to 3 is in" in message and "--range 3 5 goes on" in message
+    monkeypatch.undo()
+    assert main([*command, "--range", "3", "5", "--output", str(tmp_path)]) == 0
+    assert main(["eval", str(tmp_path / "photos"), "--output", str(tmp_path / "merged")]) == 0
+    assert _results(tmp_path / "merged") == _results(root / "out/photos")
+
+
+@pytest.mark.slow
+def test_parts_found_by_two_processes_each_give_the_scores_of_the_whole(whole, tmp_path):
+    """Machines take a range each, and on each torchrun starts two processes."""
+    command, root, _ = whole
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for part in (("0", "3"), ("3", "5")):
+        line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        line += ["--nproc-per-node=2", "-m", "maskrcnn_lib.tools.test_net", *command[1:]]
+        line += ["--range", *part, "--output", str(tmp_path), "MODEL.DEVICE", "cpu"]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert main(["eval", str(tmp_path / "photos"), "--output", str(tmp_path / "merged")]) == 0
+    assert _results(tmp_path / "merged") == _results(root / "out/photos")
+    scores = (folder / "coco_results.json" for folder in (tmp_path / "merged", root / "out/photos"))
+    first, second = (json.loads(path.read_text()) for path in scores)
+    assert first == second
 
 
 def test_only_kinds_that_are_asked_for_are_scored(whole, tmp_path):
