@@ -18,7 +18,7 @@ from maskrcnn_lib.report.page import fill_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OBJECTS, FOUND, CLASSES = 7, 15, 80  # per image about as in COCO's validation set
-OUTLINE, THUMBNAIL = 80, 4500  # characters of a mask, bytes of a JPEG file 192 pixels wide
+OUTLINE, THUMBNAIL = 100, 4500  # characters of a mask, bytes of a JPEG file 192 pixels wide
 SLIDE = """() => {
   const slider = document.getElementById("threshold");
   slider.value = slider.value === "30" ? "60" : "30";

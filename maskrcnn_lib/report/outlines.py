@@ -16,8 +16,8 @@ _DIGITS = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype=np.uint8
 )
 _LARGEST = 4095
-_RELATIVE_STEP = 1 / 300  # of the longer side: what an outline may deviate on a large object
-_STEPS_PER_OBJECT = 25  # ... and on a small one, relative to the root of its area
+_RELATIVE_STEP = 1 / 450  # of the longer side: what an outline may deviate on a large object
+_STEPS_PER_OBJECT = 35  # ... and on a small one, relative to the root of its area
 _SMALLEST_STEP = 0.4  # pixels
 
 
