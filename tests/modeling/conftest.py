@@ -10,7 +10,6 @@ from torch import nn
 from maskrcnn_lib.config import get_cfg
 from maskrcnn_lib.modeling.detector import build_detection_model
 from maskrcnn_lib.structures.bounding_box import BoxList
-from maskrcnn_lib.structures.boxlist_ops import boxlist_iou
 from maskrcnn_lib.structures.segmentation_mask import SegmentationMask
 
 TINY = {
@@ -79,36 +78,3 @@ def _pictures(targets: Sequence[BoxList]) -> torch.Tensor:
             x1, y1, x2, y2 = box
             image[int(label) - 1, y1:y2, x1:x2] += 4
     return images
-
-
-@pytest.fixture(scope="session")
-def learn_by_heart(make_target: Callable[..., BoxList]) -> Callable[..., None]:
-    """A function that trains a tiny model on four pictures of rectangles, and fails unless its best
-    detections are then the objects, class by class (AP50 of 1)."""
-    targets = [
-        make_target([[8, 8, 56, 48], [40, 50, 90, 92]], [1, 2]),
-        make_target([[30, 10, 88, 70]], [3]),
-        make_target([[4, 40, 44, 90], [50, 6, 92, 40]], [2, 3]),
-        make_target([[20, 20, 70, 76]], [1]),
-    ]
-
-    def learn(model: nn.Module, *, steps: int) -> None:
-        images = _pictures(targets)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for step in range(steps):
-            losses = model(images, targets, seeds=range(4 * step, 4 * step + 4))
-            optimizer.zero_grad()
-            sum(losses.values()).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-        with torch.no_grad():
-            found = model.eval()(images)
-        for best, target in zip(found, targets, strict=True):
-            best = best[: len(target)]
-            order = best.get_field("labels").argsort()
-            assert torch.equal(best.get_field("labels")[order], target.get_field("labels"))
-            assert boxlist_iou(best[order], target).diagonal().min() > 0.5
-
-    return learn
