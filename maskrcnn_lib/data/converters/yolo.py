@@ -26,6 +26,8 @@ def convert_yolo(
 ) -> Converted:
     """Reads one split of a data set in YOLO's format, boxes and polygons mixed.
 
+    Where the YAML has ``kpt_shape``, rows are boxes with key points.
+
     Labels lie where the last ``images`` of an image's path is replaced by ``labels``, else beside
     the image. An empty or missing file means an image without objects.
 
@@ -39,13 +41,14 @@ def convert_yolo(
 
     Raises:
         FileNotFoundError: a file or directory does not exist, or there is no image.
-        ValueError: the YAML is not such a file, or the class names are unknown.
+        ValueError: the YAML is not such a file, or the class names or ``kpt_shape`` are unusable.
     """
     path = Path(source)
     yaml_file = path if path.is_file() else _find_yaml(path)
     content = _read_yaml(yaml_file) if yaml_file else {}
     root = path.parent if path.is_file() else path
     names = list(class_names) or _read_names(content, root)
+    point_shape = _read_point_shape(content)
     if image_dir is not None:
         files, image_root = _files_of(Path(image_dir)), Path(image_dir)
     else:
@@ -57,7 +60,7 @@ def convert_yolo(
         if image_id is not None:
             label_file = _label_file(image)
             if label_file.is_file():
-                _add_rows(builder, image_id, label_file, names, size)
+                _add_rows(builder, image_id, label_file, names, size, point_shape)
     return builder.finish(names)
 
 
@@ -101,6 +104,16 @@ def _read_names(content: dict[str, Any], root: Path) -> list[str]:
     if len(set(names)) != len(names):
         raise ValueError(f"class names have to differ, got {names}")
     return names
+
+
+def _read_point_shape(content: dict[str, Any]) -> tuple[int, int] | None:
+    """Key points of an object and numbers of each, 2 or 3; None for objects without."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return None
+    if not isinstance(shape, list) or len(shape) != 2 or shape[1] not in (2, 3):
+        raise ValueError(f"kpt_shape has to be [key points, 2 or 3 numbers of each], got {shape}")
+    return shape[0], shape[1]
 
 
 def _images(
@@ -165,6 +178,7 @@ def _add_rows(
     path: Path,
     names: Sequence[str],
     size: tuple[int, int],
+    point_shape: tuple[int, int] | None,
 ) -> None:
     seen = set()
     for number, line, row in _rows(builder, path):
@@ -174,7 +188,14 @@ def _add_rows(
             continue
         seen.add(row)
         index, *values = row
-        problem = _row_problem(index, values, len(names))
+        problem, extra = "", {}
+        if point_shape is not None:
+            values, points = values[:_BOX_NUMBERS], values[_BOX_NUMBERS:]
+            if len(points) == math.prod(point_shape):
+                extra["keypoints"] = _keypoints(points, point_shape[1], size)
+            else:
+                problem = "row of another length than kpt_shape says"
+        problem = problem or _row_problem(index, values, len(names))
         if problem:
             builder.report.add("dropped", problem, where, line[:60])
             continue
@@ -183,10 +204,19 @@ def _add_rows(
         if len(values) == _BOX_NUMBERS:
             x, y, w, h = values
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-            builder.add_object(image_id, names[int(index)], box=box)
+            builder.add_object(image_id, names[int(index)], box=box, **extra)
         else:
             polygon = [v * size[i % 2] for i, v in enumerate(values)]
             builder.add_object(image_id, names[int(index)], segmentation=[polygon])
+
+
+def _keypoints(numbers: Sequence[float], dimensions: int, size: tuple[int, int]) -> list[float]:
+    """COCO's x, y, visibility of each; without visibilities, points at (0, 0) are not labelled."""
+    points: list[float] = []
+    for start in range(0, len(numbers), dimensions):
+        x, y, *visibility = numbers[start : start + dimensions]
+        points += [x * size[0], y * size[1], *(visibility or [2 * (x > 0 or y > 0)])]
+    return points
 
 
 def _rows(builder: ContentBuilder, path: Path) -> Iterator[tuple[int, str, tuple[float, ...]]]:

@@ -34,7 +34,7 @@ class TorchvisionTransform:
     def __call__(
         self, image: np.ndarray, target: BoxList, rng: np.random.Generator
     ) -> tuple[np.ndarray, BoxList]:
-        """Raises ValueError where the transform returns something else than a uint8 RGB image."""
+        """Raises ValueError where the image does not stay uint8 RGB, or proposals would move."""
         given = _to_sample(image, target)
         with _seeded(int(rng.integers(1 << 31))):
             changed = self.transform(dict(given))

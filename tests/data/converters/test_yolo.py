@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn_lib.data.converters.yolo import convert_yolo
+from maskrcnn_lib.data.datasets import COCODataset
 
 BOX = "1 0.5 0.5 0.2 0.4"
 POLYGON = "0 0.1 0.1 0.5 0.1 0.5 0.5"
@@ -60,6 +61,32 @@ def test_wrong_rows_are_left_out_and_counted(root, row, kind):
     converted = rows(root, f"{BOX}\n{row}\n")
     assert len(converted.content["annotations"]) == 1
     assert converted.report.counts() == {("dropped", kind): 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "points"), [("[4, 3]", "0.1 0.2 2 0.3 0.4 1 0 0 0 1 1 2"), ("[2, 2]", "0.1 0.2 0 0")]
+)
+def test_boxes_with_key_points_are_no_polygons(root, shape, points):
+    with (root / "data.yaml").open("a") as file:
+        file.write(f"kpt_shape: {shape}\n")
+    converted = rows(root, f"{BOX} {points}\n{POLYGON}\n")
+    assert converted.report.counts() == {
+        ("dropped", "row of another length than kpt_shape says"): 1
+    }
+    (found,) = converted.content["annotations"]
+    assert found["bbox"] == pytest.approx([20, 12, 10, 16]) and "segmentation" not in found
+    assert found["keypoints"][:3] == pytest.approx([5, 8, 2])
+    dataset = COCODataset(converted.content, converted.image_root)
+    assert dataset.keypoint_count == int(shape[1])
+    labelled = dataset.target(0).get_field("keypoints").keypoints[0, :, 2]
+    assert labelled.tolist() == ([2, 1, 0, 2] if shape == "[4, 3]" else [2, 0])
+
+
+def test_a_shape_of_key_points_that_is_none_is_refused(root):
+    with (root / "data.yaml").open("a") as file:
+        file.write("kpt_shape: 17\n")
+    with pytest.raises(ValueError, match="kpt_shape has to be"):
+        convert_yolo(root)
 
 
 def test_coordinates_a_percent_outside_are_moved_in(root):
