@@ -14,6 +14,7 @@ import torch
 
 from maskrcnn_lib.checkpoint import load_weights
 from maskrcnn_lib.config import CfgNode, get_cfg
+from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.data.datasets import build_train_dataset
 from maskrcnn_lib.engine.inference import choose_model
 from maskrcnn_lib.engine.preflight import class_names
@@ -44,8 +45,7 @@ def build(cfg: CfgNode, *, weights: str, teacher_name: str) -> DistillingDetecto
 
 def pixel_scale(cfg: CfgNode) -> PixelScale:
     """How the images of a config are normalised."""
-    keys = cfg.INPUT
-    return PixelScale(tuple(keys.PIXEL_MEAN), tuple(keys.PIXEL_STD), bgr255=keys.TO_BGR255)
+    return PixelScale(*map(tuple, pixel_statistics(cfg)), bgr255=cfg.INPUT.TO_BGR255)
 
 
 def main() -> int:
