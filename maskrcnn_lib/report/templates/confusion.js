@@ -34,8 +34,8 @@ function chooseAxis() {
   const rest = all.filter((i) => !chosen.has(i));
   axis = [...all.filter((i) => chosen.has(i)).map((i) => [i]), ...(rest.length ? [rest] : []), [none]];
   byId("matrix").parentElement.classList.toggle("stacked", axis.length > MANY + 1);
-  sums = axis.map((rows) => axis.map((columns) =>
-    total(rows.map((row) => total(columns.map((column) => matrix[row][column]))))));
+  sums = rest.length ? axis.map((rows) => axis.map((columns) =>
+    total(rows.map((row) => total(columns.map((column) => matrix[row][column])))))) : matrix;
 }
 
 function drawMatrix(width) {
@@ -46,7 +46,8 @@ function drawMatrix(width) {
   const cell = isNamed
     ? Math.min(CELL.most, Math.max(CELL.least, (room - margin) / count)) : (room - margin) / count;
   const side = margin + cell * count;
-  const inner = cell - (cell > 6 ? 1 : 0.25);
+  const gap = cell > 6 ? 1 : 0; // finer cells stand on one plane, which is drawn faster
+  const inner = cell - gap;
   const canvas = element("canvas", { role: "img", tabindex: "0",
     "aria-label": "Confusion matrix; the list beside it names its largest numbers" });
   const scale = devicePixelRatio || 1;
@@ -62,11 +63,15 @@ function drawMatrix(width) {
   pen.font = `${Math.min(12, Math.max(9, cell * 0.6))}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
   const totals = sums.map(total);
+  pen.fillStyle = grid;
+  if (!gap) pen.fillRect(margin, margin, side - margin, side - margin);
   sums.forEach((row, i) => row.forEach((number, k) => {
     const [x, y] = [margin + k * cell, margin + i * cell];
-    pen.globalAlpha = 1;
-    pen.fillStyle = grid;
-    pen.fillRect(x, y, inner, inner);
+    if (gap) {
+      pen.globalAlpha = 1;
+      pen.fillStyle = grid;
+      pen.fillRect(x, y, inner, inner);
+    }
     if (!number) return;
     pen.globalAlpha = 0.15 + 0.85 * (number / totals[i]);
     // of several classes together, right and wrong ones are not told apart
@@ -76,7 +81,7 @@ function drawMatrix(width) {
     pen.globalAlpha = 1;
     pen.fillStyle = number / totals[i] > 0.5 ? card : ink;
     pen.textAlign = "center";
-    pen.fillText(String(number), x + cell / 2, y + cell / 2);
+    pen.fillText(String(number), x + cell / 2, y + cell / 2, cell - 3);
   }));
   pen.globalAlpha = 1;
   pen.fillStyle = soft;
