@@ -67,9 +67,7 @@ def words_of(line: str) -> list[str]:
     return words
 
 
-def whole_commands(document: Path) -> list[str]:
-    """The commands in the right columns of a document's tables."""
-    rows = [line for line in document.read_text().splitlines() if line.startswith("| ")]
-    cells = [row.split(" | ", 1)[1] for row in rows]
-    commands = [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
-    return [command for command in commands if command.startswith("maskrcnn ")]
+def inline_commands(document: Path) -> list[str]:
+    """The commands within a document's sentences and tables; they may be fragments."""
+    text = BLOCK.sub("", document.read_text())
+    return [code for code in re.findall(r"`([^`]+)`", text) if code.startswith("maskrcnn ")]

@@ -30,8 +30,8 @@ from .documents import (
     ROOT,
     block_lines,
     document_name,
+    inline_commands,
     steps,
-    whole_commands,
     words_of,
 )
 
@@ -45,7 +45,7 @@ ELSEWHERE = {
 }
 HERE = [path for path in DOCUMENTS if document_name(path) not in ELSEWHERE and list(steps(path))]
 TRAINED = "trained/config.yaml", "trained/model_final.pth"
-# What stands for what: models that would be downloaded, and names like F in tables.
+# What stands for what: models that would be downloaded, and names like F in sentences and tables.
 STAND_INS = {
     "torchvision/maskrcnn_resnet50_fpn": MODEL,
     "catalog://torchvision/maskrcnn_resnet50_fpn": f"catalog://{MODEL}",
@@ -59,6 +59,15 @@ STAND_INS = {
     "DIR": "photos",
     "KEY": "SEED",
     "VALUE": "1",
+    "NAME": MODEL,
+    "IN": "in.pth",
+    "OUT": "out.pth",
+    "native|torchvision|detectron2": "native",
+    "RUN": "run",
+    "RESULTS": "run",
+    "run/val2017": "run/inference/instances_val2017",
+    "[WORD": "torchvision",
+    "...]": "keypoint",
 }
 FEW_IMAGES = {"2500": "2", "5000": "3"}  # of --range, on a data set of three
 
@@ -138,6 +147,19 @@ def with_stand_ins(words, number):
     return [kind, *rest]
 
 
+def completed(words):
+    """A fragment of a command that stands in a sentence, with what that leaves out."""
+    kind, *rest = words
+    if kind == "predict" and rest[0].startswith("--"):
+        rest = ["photo.jpg", *rest]
+    elif words == ["check-dataset", "--decode"]:
+        rest = ["coco:train.json:photos", *rest]
+    elif kind == "test" and not {"--config-file", "--test-json"} & set(rest):
+        model = [] if "--model" in rest else ["--model", MODEL]
+        rest = [*model, "--test-json", "train.json", "--test-images", "photos", *rest]
+    return [kind, *rest]
+
+
 def run_maskrcnn(words, line):
     """Runs a command here; as a process of its own where it would become another program."""
     if "--num-gpus" in words:
@@ -212,11 +234,16 @@ def test_document_runs_from_top_to_bottom(document, workplace, programs):
             run_shell(text, number, programs)
 
 
-def test_commands_to_change_to_run(workplace):
+def test_commands_in_sentences_and_tables_run(workplace):
     Path("run").symlink_to("trained")
+    shutil.copy("run/inference/instances_val2017/segm.json", "my.segm.json")
+    commands = [command for document in DOCUMENTS for command in inline_commands(document)]
     done = set()
-    for number, command in enumerate(whole_commands(ROOT / "docs" / "coming_from.md")):
-        words = with_stand_ins(words_of(command)[1:], number)
+    for number, command in enumerate(commands):
+        words = words_of(command)[1:]
+        if len(words) == 1 or words[-1] == "--help":
+            continue  # names a command
+        words = with_stand_ins(completed(words), number)
         if tuple(words) not in done:
             run_maskrcnn(words, command)
             done.add(tuple(words))

@@ -140,6 +140,25 @@ def test_classic_develop_command_is_ours():
     assert "index-url" not in result.stdout  # an option of setuptools' own command
 
 
+@pytest.mark.slow
+def test_wheel_finds_objects_by_itself(tmp_path):
+    command = "pip wheel --no-build-isolation --no-deps -w dist ."
+    assert f"`{command}`" in (ROOT / "INSTALL.md").read_text()
+    words = command.replace("dist", str(tmp_path)).split()
+    environment = {**os.environ, "MASKRCNN_NO_EXT": "1", "MASKRCNN_REQUIRE_OPS": "0"}
+    subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment, check=True)
+    (wheel,) = tmp_path.glob("maskrcnn_lib-*-py3-none-any.whl")
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
+    shutil.copy(ROOT / "demo" / "images" / "chelsea.jpg", tmp_path)
+    environment |= {"PYTHONPATH": str(tmp_path / "site"), "MASKRCNN_WEIGHTS_DIR": ""}
+    words = ["-m", "maskrcnn_lib.tools.cli", "predict", "chelsea.jpg", "--output", "found"]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert "chelsea.jpg: cat" in done.stdout, done.stderr
+    assert "compiled library _C is not in use" in done.stderr
+
+
 def test_package_carries_modules_configs_weights_and_templates(tmp_path):
     result = _run_setup("build_py", "--build-lib", str(tmp_path), MASKRCNN_NO_EXT="1")
     assert result.returncode == 0, result.stderr
