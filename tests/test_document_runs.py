@@ -205,7 +205,6 @@ def run_shell(line, number, programs):
         done = subprocess.run([*words, "--fail"], capture_output=True, text=True, check=True)
         assert '"category_name":"cat"' in done.stdout
     elif words[:2] == ["python", "demo/serve.py"]:
-        pytest.importorskip("uvicorn")
         serve(words, programs)
     elif KEY.fullmatch(words[0]):
         assert main(["config", "e2e_mask_rcnn_R_50_FPN_1x", *words]) == 0
