@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -240,8 +241,7 @@ def times_table(times: Mapping[str, TrainingTimes]) -> list[list[str]]:
     head = "iterations s/it std fastest at slowest at data total".split()
     rows = [["run", *head]]
     for name, t in times.items():
-        minutes = round(t.total / 60)
         cells = [f"{t.mean:.4f}", f"{t.std:.4f}", f"{t.fastest:.4f}", str(t.fastest_at)]
         cells += [f"{t.slowest:.4f}", str(t.slowest_at), f"{t.data:.4f}"]
-        rows.append([name, str(t.iterations), *cells, f"{minutes // 60}:{minutes % 60:02d} h"])
+        rows.append([name, str(t.iterations), *cells, str(timedelta(seconds=round(t.total)))])
     return rows

@@ -144,6 +144,66 @@ def test_no_more_than_a_batch_of_frames_is_held(batch_size):
 
 @pytest.mark.slow
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "limit", "count", "fps", "size"),
+    [
+        ("mmdet_demo", None, 67, 30, (720, 1280)),
+        ("one-by-one-person-detection", 100, 100, 10, (432, 768)),
+    ],
+)
+def test_every_frame_of_real_videos_is_written(
+    name, limit, count, fps, size, videos, tmp_path, capsys
+):
+    """As ``video_demo.py VIDEO CONFIG CHECKPOINT --out result.mp4``."""
+    output = tmp_path / "result.mp4"
+    weights = str(videos.parent / "weights" / "mask_rcnn_fbnetv3a_float.pth")
+    command = ["video", str(videos / f"{name}.mp4"), "--config-file", MODEL, "--weights", weights]
+    command += ["--output", str(output), "--threshold", "0.3"]
+    command += ["--max-frames", str(limit)] if limit else []
+    assert main([*command, *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert f"{count} frames written" in captured.out and f"{count}/{count}" in captured.err
+    frames, new_fps = read_frames(output)
+    assert len(frames) == count and new_fps == fps
+    assert {frame.shape for frame in frames} == {(*size, 3)}
+    before = read_frames(videos / f"{name}.mp4")[0]
+    drawn = [
+        (np.abs(old.astype(int) - new).max(axis=-1) > 60).mean()
+        for old, new in zip(before, frames, strict=False)
+    ]
+    assert np.mean(np.greater(drawn, 1e-3)) > 0.3  # not all frames show something
+
+
+@pytest.mark.data
+def test_sound_goes_with_the_frames(videos, tmp_path):
+    """Five frames a second of a second's tone, as the encoder wrote it."""
+    av = pytest.importorskip("av")
+    source, output = tmp_path / "sound.mp4", tmp_path / "result.mp4"
+    with av.open(str(source), "w") as container:
+        pictures = container.add_stream("libx264", rate=5)
+        pictures.width, pictures.height, pictures.pix_fmt = 240, 136, "yuv420p"
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for frame in read_frames(videos / "mmpose_demo.mp4")[0]:
+            small = np.ascontiguousarray(cv2.resize(frame, (240, 136)))
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(small, format="bgr24")))
+        container.mux(pictures.encode(None))
+        wave = (8000 * np.sin(np.arange(16000) * 2 * np.pi * 440 / 16000)).astype(np.int16)
+        tone = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+        tone.sample_rate = 16000
+        container.mux(sound.encode(tone))
+        container.mux(sound.encode(None))
+    assert main(["video", str(source), "--model", MODEL, "--output", str(output), *SMALL]) == 0
+    packets = []
+    for path in (source, output):
+        with av.open(str(path)) as container:
+            packets.append([bytes(p) for p in container.demux(audio=0) if p.size])
+    before, after = packets
+    # the encoder's last packet may lie behind the last frame
+    assert len(after) >= len(before) - 1 > 10 and after == before[: len(after)]
+
+
+@pytest.mark.slow
+@pytest.mark.data
 def test_memory_does_not_grow_with_the_length(videos, tmp_path):
     """Peaks of two processes; 400 frames of 768 x 432 would be 400 MB."""
     code = (
