@@ -15,6 +15,7 @@ from maskrcnn_lib.evaluation.proposal_recall import evaluate_box_proposals
 from maskrcnn_lib.evaluation.rules import score_results
 from maskrcnn_lib.evaluation.scores import Scores
 from maskrcnn_lib.evaluation.tables import overall_table, per_class_table
+from maskrcnn_lib.utils.writing import named_errors
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ def score_and_write(
 def _write(target: Path, results: DatasetResults, scores: Mapping[str, Scores]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for kind, found in results.by_kind.items():
-        (target / f"{kind}.json").write_text(json.dumps(found))
+        with named_errors(target / f"{kind}.json"):
+            (target / f"{kind}.json").write_text(json.dumps(found))
     if not scores:
         return
     summary = {kind: {**score.metrics, "backend": score.backend} for kind, score in scores.items()}

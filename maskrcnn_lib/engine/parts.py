@@ -16,6 +16,8 @@ def check_range(start: int, end: int, count: int) -> range:
     Raises:
         ValueError: there are no such images.
     """
+    if not count:
+        raise ValueError("the data set has no image")
     if not 0 <= start < end <= count:
         raise ValueError(
             f"--range {start} {end}: the data set has the images 0 to {count}, of which START is "

@@ -12,6 +12,8 @@ import torch
 
 from maskrcnn_lib.structures.flat_polygons import FlatPolygons
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class MaskTexts:
@@ -134,7 +136,7 @@ def _with_masks(objects: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     missing = sum("segmentation" not in entry for entry in objects)
     if missing:
         text = "%d of %d objects of the data set have no mask; they count as not found"
-        logging.getLogger(__name__).warning(text, missing, len(objects))
+        logger.warning(text, missing, len(objects))
     return [
         entry if "segmentation" in entry else {**entry, "segmentation": []} for entry in objects
     ]
@@ -148,7 +150,8 @@ def read_detections(
     Where the first result has a box, all areas are those of boxes, as in the COCO API.
 
     Raises:
-        ValueError: a result lacks a key or is of an image that the data set does not have.
+        ValueError: a result lacks a key, is not finite or is of an image that the data set does
+            not have.
     """
     what = "result"
     category = np.fromiter(
@@ -159,13 +162,25 @@ def read_detections(
     image = _column(results, "image_id", what, index.images, np.int64)
     has_boxes = iou_type == "bbox" or bool(results and results[0].get("bbox"))
     boxes = _boxes(results, what) if has_boxes else None
+    scores = _column(results, "score", what)
+    # an overlap that is no number is below no threshold, so that such a box would match any object
+    for key, values in (("score", scores[:, None]), ("bbox", boxes)):
+        finite = values is None or np.isfinite(values).all(axis=1)
+        if not np.all(finite):
+            raise ValueError(f"{key} of result {int(np.argmin(finite))} is not finite")
+    if (category < 0).any():
+        logger.warning(
+            "%d of %d results are left out: the data set does not list their categories",
+            (category < 0).sum(),
+            len(results),
+        )
     entries = Entries(
         image=image,
         category=category,
         area=None if boxes is None else boxes[:, 2] * boxes[:, 3],
         boxes=boxes if iou_type == "bbox" else None,
         masks=_masks(results, what, index.sizes[image]) if iou_type == "segm" else None,
-        score=_column(results, "score", what),
+        score=scores,
         crowd=np.zeros(len(results), dtype=bool),
     )
     return entries if (category >= 0).all() else entries.take(np.flatnonzero(category >= 0))

@@ -136,5 +136,20 @@ def test_wrong_results_are_named():
         evaluate_coco(truth, [{**results[0], "image_id": 99999}], "bbox")
     with pytest.raises(ValueError, match="result 0 lacks segmentation"):
         evaluate_coco(truth, results, "segm")
+    nan = float("nan")
+    for backend in ("maskrcnn_lib", "pycocotools"):
+        with pytest.raises(ValueError, match="score of result 1 is"):
+            evaluate_coco(
+                truth, [results[0], {**results[1], "score": nan}], "bbox", backend=backend
+            )
+    # pycocotools takes a box that is no number for a perfect match
+    with pytest.raises(ValueError, match="bbox of result 1 is not finite"):
+        evaluate_coco(truth, [results[0], {**results[1], "bbox": [nan, 1, 2, 3]}], "bbox")
     with pytest.raises(ValueError, match="nocoeval"):
         evaluate_coco(truth, results, "bbox", backend="nocoeval")
+
+
+def test_results_of_unknown_categories_are_counted(caplog):
+    truth, results = random_dataset(3)
+    evaluate_coco(truth, [{**results[0], "category_id": 99}, *results[1:]], "bbox")
+    assert f"1 of {len(results)} results are left out" in caplog.text

@@ -132,7 +132,7 @@ def test_annotations_without_images_are_refused(capsys):
 
 def test_a_run_is_started_as_several_processes(monkeypatch):
     started = []
-    monkeypatch.setattr(torch.distributed.run, "main", started.append)
+    monkeypatch.setattr("torch.distributed.run.main", started.append)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     line = ["--config-file", CONFIG, "--resume", "--weights", "w.pth"]
