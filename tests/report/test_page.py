@@ -294,6 +294,17 @@ def test_of_many_classes_the_matrix_shows_those_that_are_confused(look, many_ima
     page.wait_for_function("document.querySelector('#matrix canvas').clientWidth > 900")
 
 
+def test_drawing_what_is_above_does_not_move_the_images(look, many_images, tmp_path):
+    (tmp_path / "many.html").write_text(fill_page("many", *many_images(50)), encoding="utf-8")
+    page = look(tmp_path / "many.html")
+    place = "document.getElementById('images').getBoundingClientRect().top + scrollY"
+    before = page.evaluate(place)
+    for section in ("curves", "confusion", "histograms", "images"):
+        page.locator(f"#{section}").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#{section} svg, #{section} canvas")
+    assert abs(page.evaluate(place) - before) < 60  # lines of the charts' keys
+
+
 def test_names_cannot_become_markup(look, many_images, tmp_path):
     data, pictures = many_images(1)
     evil = "</script><img src=x onerror=alert(1)>"

@@ -38,14 +38,20 @@ function chooseAxis() {
     total(rows.map((row) => total(columns.map((column) => matrix[row][column])))))) : matrix;
 }
 
-function drawMatrix(width) {
+// Pixels: the margin for the names, a cell, and the side of the whole matrix.
+function measureMatrix(width) {
   const count = axis.length;
   const isNamed = count <= NAMED_UP_TO;
   const margin = isNamed ? Math.min(110, width * 0.25) : 18;
   const room = Math.min(width, count > MANY + 1 ? 1100 : 736);
   const cell = isNamed
     ? Math.min(CELL.most, Math.max(CELL.least, (room - margin) / count)) : (room - margin) / count;
-  const side = margin + cell * count;
+  return { isNamed, margin, cell, side: margin + cell * count };
+}
+
+function drawMatrix(width) {
+  const count = axis.length;
+  const { isNamed, margin, cell, side } = measureMatrix(width);
   const gap = cell > 6 ? 1 : 0; // finer cells stand on one plane, which is drawn faster
   const inner = cell - gap;
   const canvas = element("canvas", { role: "img", tabindex: "0",
@@ -124,6 +130,13 @@ function drawMatrix(width) {
     }
   });
   byId("matrix").replaceChildren(canvas);
+  reserve();
+}
+
+// Keeps the place of the matrix, so that nothing below moves when it is drawn.
+function reserve() {
+  const place = byId("matrix");
+  place.style.minHeight = `${measureMatrix(place.clientWidth).side}px`;
 }
 
 function describeCell(row, column) {
@@ -148,6 +161,7 @@ function listConfusions() {
 function startConfusion() {
   byId("matrix-choice").hidden = data.classes.length <= MANY;
   fillMatrix();
+  reserve();
   const draw = whenSized(byId("matrix"), drawMatrix);
   listConfusions();
   byId("matrix-classes").addEventListener("change", () => { chooseAxis(); draw(); });
