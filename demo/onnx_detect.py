@@ -3,7 +3,7 @@
     maskrcnn export --format onnx --output model.onnx
     python demo/onnx_detect.py model.onnx photo.jpg --output found.png
 
-Prints the detections and draws boxes and masks. docs/export.md explains the file.
+Prints the detections and draws boxes, masks and key points. docs/export.md explains the file.
 """
 
 import argparse
@@ -69,21 +69,27 @@ def paste(mask: np.ndarray, box: np.ndarray, shape: tuple[int, int]) -> np.ndarr
     return weights[0] @ mask @ weights[1].T >= 0.5
 
 
-def detect(path: str, image: Image.Image) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The file's outputs for an image, by name, and the names of the classes."""
+def detect(path: str, image: Image.Image) -> tuple[dict[str, np.ndarray], dict]:
+    """The file's outputs for an image, by name, and the file's metadata."""
     session = onnxruntime.InferenceSession(path)
     stored = session.get_modelmeta().custom_metadata_map
+    description = {key: json.loads(value) for key, value in stored.items()}
     inputs = {
-        "image": resize(image, json.loads(stored["image"])),
+        "image": resize(image, description["image"]),
         "original_size": np.array([image.height, image.width]),
     }
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(names, inputs), strict=True))
-    return found, json.loads(stored["class_names"])
+    return found, description
 
 
-def draw(image: Image.Image, found: dict[str, np.ndarray], labels: list[str]) -> Image.Image:
-    """The image with boxes, names and, where there are any, masks."""
+def draw(
+    image: Image.Image, found: dict[str, np.ndarray], labels: list[str], lines: list[list[int]]
+) -> Image.Image:
+    """The image with boxes, names and, where there are any, masks and key points.
+
+    Of key points those with logits above 2 are drawn, and ``lines`` between them.
+    """
     pixels = np.array(image)
     for mask, box in zip(found.get("masks", ()), found["boxes"], strict=False):
         inside = paste(mask, box, pixels.shape[:2])
@@ -93,6 +99,13 @@ def draw(image: Image.Image, found: dict[str, np.ndarray], labels: list[str]) ->
     for box, label in zip(found["boxes"], labels, strict=True):
         pen.rectangle(box.tolist(), outline=(255, 200, 0), width=2)
         pen.text((box[0] + 3, box[1] + 2), label, fill=(255, 200, 0))
+    for points in found.get("keypoints", ()):
+        places = [(x + 0.5, y + 0.5) if logit > 2 else None for x, y, logit in points.tolist()]
+        for start, end in lines:
+            if places[start] and places[end]:
+                pen.line((*places[start], *places[end]), fill=(255, 200, 0), width=2)
+        for x, y in filter(None, places):
+            pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(220, 0, 0))
     return drawn
 
 
@@ -105,14 +118,15 @@ def main() -> None:
     parser.add_argument("--confidence", type=float, default=0.5)
     args = parser.parse_args()
     image = Image.open(args.image).convert("RGB")
-    found, class_names = detect(args.model, image)
+    found, description = detect(args.model, image)
     sure = found["scores"] > args.confidence
     found = {name: values[sure] for name, values in found.items()}
-    labels = [class_names[label] for label in found["labels"]]
+    labels = [description["class_names"][label] for label in found["labels"]]
     for label, score, box in zip(labels, found["scores"], found["boxes"], strict=True):
         print(f"{label} {score:.3f} {' '.join(f'{value:.1f}' for value in box)}")
     if args.output:
-        draw(image, found, labels).save(args.output)
+        lines = description.get("keypoints", {}).get("connections", [])
+        draw(image, found, labels, lines).save(args.output)
 
 
 if __name__ == "__main__":

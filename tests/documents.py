@@ -26,6 +26,7 @@ NOT_RUN = {
     ("docs/getting_started.md", _DEPENDENCIES): "as in INSTALL.md",
     ("docs/getting_started.md", _INSTALL + '".[plots]"'): "as in INSTALL.md",
     ("docs/exchange.md", "pip install fastapi uvicorn python-multipart"): "downloads",
+    ("docs/export.md", "pip install 'maskrcnn_lib[export]'"): "downloads",
     (
         "demo/balloon.md",
         "curl -LO https://github.com/matterport/Mask_RCNN/releases/download/v2.1/balloon_dataset.zip",

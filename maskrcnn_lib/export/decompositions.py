@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from maskrcnn_lib.export.dense_decompositions import deform_conv2d, heat_map_peaks
+from maskrcnn_lib.export.dense_decompositions import deform_conv2d, embedding_bag, heat_map_peaks
 from maskrcnn_lib.layers.multilevel_roi_align import pyramid_levels
 
 OURS = "maskrcnn::"  # namespace of the operators
@@ -54,9 +54,10 @@ def decompose(program: ExportedProgram, *, keep: Sequence[str] = ()) -> Exported
 
 
 def operator_named(name: str) -> torch._ops.OpOverload:
-    """The operator of a name such as ``"maskrcnn::nms"``."""
+    """The operator of a name such as ``"maskrcnn::nms"`` or ``"aten::add.Tensor"``."""
     namespace, _, operator = name.partition("::")
-    return getattr(getattr(torch.ops, namespace), operator).default
+    operator, _, overload = operator.partition(".")
+    return getattr(getattr(getattr(torch.ops, namespace), operator), overload or "default")
 
 
 def operators_of(program: ExportedProgram) -> set[str]:
@@ -165,10 +166,11 @@ def _window_weights(size: int, windows: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (ends - starts)[:, None].to(like.dtype)
 
 
-REPLACEMENTS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
+REPLACEMENTS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "maskrcnn::multilevel_roi_align": multilevel_roi_align,
     "maskrcnn::batched_nms_fixed": batched_nms_fixed,
     "maskrcnn::heat_map_peaks": heat_map_peaks,
     "torchvision::deform_conv2d": deform_conv2d,
+    "aten::embedding_bag.padding_idx": embedding_bag,
 }
 """What stands for an operator, by its name."""

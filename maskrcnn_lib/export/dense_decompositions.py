@@ -90,7 +90,7 @@ def deform_conv2d(
     tap = torch.arange(taps)[:, None, None]
     rows = torch.arange(out_h)[:, None] * stride_h - pad_h
     columns = torch.arange(out_w) * stride_w - pad_w
-    shifts = offset.view(offset_groups, taps, 2, out_h, out_w)
+    shifts = offset.reshape(offset_groups, taps, 2, out_h, out_w)
     y = shifts[:, :, 0] + (rows + torch.div(tap, kernel_w, rounding_mode="floor") * dilation_h)
     x_places = shifts[:, :, 1] + (columns + tap % kernel_w * dilation_w)
     # grid_sample counts from -1 to 1 between the outer edges of the map.
@@ -100,9 +100,28 @@ def deform_conv2d(
         grid.flatten(1, 2),
         align_corners=False,
     )  # (G, C / G, taps * H', W'), zero beyond the map
-    samples = samples.view(offset_groups, -1, taps, out_h, out_w)
+    samples = samples.reshape(offset_groups, -1, taps, out_h, out_w)
     if use_mask:
-        samples = samples * mask.view(offset_groups, 1, taps, out_h, out_w)
-    samples = samples.view(groups, -1, out_h * out_w)  # channels by taps, pixels
-    y = weight.view(groups, -1, samples.shape[1]) @ samples
-    return y.view(1, -1, out_h, out_w) + bias[:, None, None]
+        samples = samples * mask.reshape(offset_groups, 1, taps, out_h, out_w)
+    samples = samples.reshape(groups, -1, out_h * out_w)  # channels by taps, pixels
+    y = weight.reshape(groups, -1, samples.shape[1]) @ samples
+    return y.reshape(1, -1, out_h, out_w) + bias[:, None, None]
+
+
+def embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool,
+    mode: int,
+    sparse: bool,
+    per_sample_weights: Tensor,
+    *settings: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weighted sums of rows, of as many for each bag, which is what ``sample_points`` asks for.
+
+    Arguments as torch's; of its results only the first is one that anybody reads.
+    """
+    rows = weight[indices] * per_sample_weights[:, None]
+    sums = rows.reshape(offsets.shape[0], -1, weight.shape[1]).sum(dim=1)
+    return sums, offsets, offsets, offsets

@@ -12,10 +12,11 @@ def describe(detector: Detector) -> dict[str, Any]:
     Returns:
         ``producer``; ``class_names``, index 0 being the background; ``image``: what the input
         holds and how an image is brought to the network's scale; ``normalisation``, which happens
-        inside the file; ``masks``: how probabilities become pixels. docs/export.md explains each.
+        inside the file; ``masks``: how probabilities become pixels; with a keypoint head that knows
+        them ``keypoints``: names and connections. docs/export.md explains each.
     """
     transform, dialect = detector.transform, detector.dialect
-    return {
+    description = {
         "producer": f"maskrcnn_lib {__version__}",
         "class_names": list(detector.class_names),
         "image": {
@@ -39,3 +40,10 @@ def describe(detector: Detector) -> dict[str, Any]:
             "box_end_offset": dialect.box_end_offset,
         },
     }
+    skeleton = getattr(getattr(detector.model.roi_heads, "keypoint", None), "skeleton", None)
+    if skeleton is not None:
+        description["keypoints"] = {
+            "names": list(skeleton.names),
+            "connections": [list(pair) for pair in skeleton.connections],
+        }
+    return description

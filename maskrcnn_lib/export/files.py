@@ -5,6 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "pt2")
 DESCRIPTION_FILE = "description.json"  # in a .pt2
-TORCHVISION_OPERATORS = ("torchvision::deform_conv2d",)  # that stay in a .pt2
+# Operators that a .pt2 may hold, but for which ONNX has none.
+PT2_OPERATORS = ("torchvision::deform_conv2d", "aten::embedding_bag.padding_idx")
 # Sides of inputs and outputs that differ from image to image.
 _SIDES = {"image": (3, "height", "width"), "original_size": (2,)}
 
@@ -40,6 +42,8 @@ def export_detector(detector: Detector, path: str | Path, *, kind: str) -> Path:
     """
     if kind not in FORMATS:
         raise ValueError(f"format {kind!r} is unknown; choose one of {', '.join(FORMATS)}")
+    if kind == "onnx":
+        _onnx_operators()  # before the work begins
     write = write_onnx if kind == "onnx" else write_pt2
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,7 @@ def write_pt2(program: ExportedProgram, description: Mapping[str, Any], path: Pa
         description: what ``describe`` gave; becomes the extra file ``description.json``.
         path: the file to write.
     """
-    program = decompose(program, keep=TORCHVISION_OPERATORS)
+    program = decompose(program, keep=PT2_OPERATORS)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names directories of this machine
     program.example_inputs = None  # pixels of the image that the graph was recorded with
@@ -82,18 +86,13 @@ def write_onnx(program: ExportedProgram, description: Mapping[str, Any], path: P
     Raises:
         ImportError: onnx or onnxscript is not installed.
     """
-    try:
-        from maskrcnn_lib.export.onnx_operators import ONNX_OPERATORS, translations
-    except ImportError as error:
-        raise ImportError(
-            f"ONNX files need further packages: pip install 'maskrcnn_lib[export]' ({error})"
-        ) from error
-    program = decompose(program, keep=ONNX_OPERATORS)
+    operators = _onnx_operators()
+    program = decompose(program, keep=operators.ONNX_OPERATORS)
     onnx_program = torch.onnx.export(
         program,
         input_names=INPUTS,
         output_names=list(program.call_spec.out_spec.context),  # keys of a dictionary
-        custom_translation_table=translations(),
+        custom_translation_table=operators.translations(),
         dynamo=True,
         verbose=False,
     )
@@ -101,6 +100,17 @@ def write_onnx(program: ExportedProgram, description: Mapping[str, Any], path: P
     _tidy(model)
     model.metadata_props.update({key: json.dumps(value) for key, value in description.items()})
     onnx_program.save(path)
+
+
+def _onnx_operators() -> ModuleType:
+    """The module of operators in ONNX, whose packages are optional."""
+    try:
+        from maskrcnn_lib.export import onnx_operators
+    except ImportError as error:
+        raise ImportError(
+            f"ONNX files need further packages: pip install 'maskrcnn_lib[export]' ({error})"
+        ) from error
+    return onnx_operators
 
 
 def _tidy(model: "Model") -> None:

@@ -5,11 +5,14 @@ takes images of any size, resized to the network's scale; docs/export.md says ho
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from maskrcnn_lib.engine.detector import Detector
 
 _FORMATS = ("onnx", "pt2")
@@ -68,12 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
     parser.add_argument("--output", "-o", required=True, metavar="FILE", help="file to write")
     parser.add_argument(
-        "--check", metavar="IMAGE", help="compare what file and model find on this image"
+        "--check",
+        nargs="+",
+        default=[],
+        metavar="IMAGE",
+        help="compare what file and model find on these images; exit code 1 where they disagree",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code: 1 where file and model disagree."""
+    from maskrcnn_lib.data.image_io import read_image
+
+    images = {image: read_image(image) for image in args.check}  # before a minute's work
+    print("Recording the model as a graph and writing it takes a minute or two.", flush=True)
+    start = perf_counter()
     path, detector = export(
         args.output,
         kind=args.format,
@@ -82,14 +94,29 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights,
         overrides=args.opts,
     )
-    print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB")
-    return 0 if args.check is None else _check(path, detector, args.check)
+    seconds = perf_counter() - start
+    print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB, {seconds:.0f} seconds", flush=True)
+    good = _agree(path, detector, images) if images else None
+    print(_advice(path, checked=good is not None))
+    return 1 if good is False else 0
 
 
-def _check(path: Path, detector: "Detector", image: str) -> int:
-    from maskrcnn_lib.data.image_io import read_image
+def _agree(path: Path, detector: "Detector", images: "Mapping[str, np.ndarray]") -> bool:
+    """Says image by image how far apart the detections are; returns whether they are the same."""
     from maskrcnn_lib.export.agreement import compare, open_file
 
-    agreement = compare(detector, open_file(path), read_image(image))
-    print(f"{image}: {agreement}")
-    return 0 if agreement.good else 1
+    opened = open_file(path)
+    results = {name: compare(detector, opened, image) for name, image in images.items()}
+    for name, result in results.items():
+        print(f"{name}: {'same' if result.good else 'NOT THE SAME'}: {result}")
+    return all(result.good for result in results.values())
+
+
+def _advice(path: Path, *, checked: bool) -> str:
+    """How to run the file, and to compare it."""
+    if path.suffix == ".onnx":
+        how = f"python demo/onnx_detect.py {path} IMAGE (ONNX Runtime, NumPy and Pillow are enough)"
+    else:
+        how = f'torch.export.load("{path}").module(), after import torchvision'
+    check = "" if checked else "\nCompare it with the model: --check IMAGE"
+    return f"Run it: {how}; docs/export.md says what goes in and comes out.{check}"

@@ -83,6 +83,8 @@ def random_detector() -> Callable[..., Detector]:
             if hasattr(layer, "weight") and kind in SPREAD:
                 torch.nn.init.normal_(layer.weight, std=SPREAD[kind])
                 torch.nn.init.zeros_(layer.bias)
+            elif "_tower." in part and hasattr(layer, "kernel_size"):
+                torch.nn.init.kaiming_normal_(layer.weight)
         names = ["__background", "one", "two", "three"]
         model = fuse_frozen_norms(model).to(memory_format=torch.channels_last)
         return make_detector(cfg, model, device=torch.device("cpu"), class_names=names)

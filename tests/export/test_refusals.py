@@ -68,3 +68,11 @@ def test_a_refusal_on_the_command_line(tmp_path, capsys):
     command = ["export", "--model", PACKAGED_MODEL, "-o", str(tmp_path / "model.onnx")]
     assert main([*command, "TEST.SOFT_NMS.ENABLED", "True"]) == 1
     assert "TEST.SOFT_NMS.ENABLED False" in capsys.readouterr().err
+
+
+def test_a_photo_to_check_with_is_looked_for_first(tmp_path, capsys):
+    command = ["export", "--model", PACKAGED_MODEL, "-o", str(tmp_path / "model.onnx")]
+    assert main([*command, "--check", str(tmp_path / "nowhere.jpg")]) == 1
+    said = capsys.readouterr()
+    assert "nowhere.jpg" in said.err and said.out == ""
+    assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,8 @@ def sample_points(maps: Tensor, owners: Tensor, points: Tensor) -> Tensor:
         (K, C, P) in the dtype of the maps.
     """
     height, width = maps.shape[2:]
-    place = points * points.new_tensor((width, height)) - 0.5  # in cells, from the first's middle
+    place = torch.stack((points[..., 0] * width, points[..., 1] * height), dim=-1)
+    place = place - 0.5  # in cells, from the first's middle
     low = place.floor()
     share = place - low
     cells, weights = [], []
@@ -71,7 +72,8 @@ def points_in_map(points: Tensor, rois: Tensor, map_size: tuple[int, int], scale
     """
     height, width = map_size
     corner, sides = rois[:, None, 1:3], rois[:, None, 3:] - rois[:, None, 1:3]
-    return (corner + points * sides) * scale / points.new_tensor((width, height))
+    cells = (corner + points * sides) * scale
+    return torch.stack((cells[..., 0] / width, cells[..., 1] / height), dim=-1)
 
 
 def cell_middles(side: int, device: torch.device) -> Tensor:
