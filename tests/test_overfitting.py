@@ -188,7 +188,7 @@ def test_rfcn_learns_four_photos_by_heart(test_data, tmp_path, monkeypatch):
                 "MODEL.ROI_HEADS.POSITIVE_FRACTION": 0.5,
                 "MODEL.ROI_MASK_HEAD.CONV_LAYERS": (128, 128),
                 "SOLVER.BASE_LR": 0.001,
-                "SOLVER.MAX_ITER": 80,
+                "SOLVER.MAX_ITER": 65,
             },
         ),
     ],
