@@ -56,7 +56,8 @@ def test_pictures_are_of_the_size_and_flip_that_a_model_sees(photos, tmp_path, c
 
 def test_fewer_pictures_than_a_batch_can_be_asked_for(photos, tmp_path, capsys):
     assert len(_browse(photos, tmp_path / "one", number=1)) == 1
-    assert main(["browse", photos, "--number", "0"]) == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["browse", photos, "--number", "0"])
     assert main(["browse"]) == 1
     assert "no training data" in capsys.readouterr().err
 
