@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from maskrcnn_lib.utils.writing import named_errors
+
 # refused: the data set cannot be used; dropped: left out; repaired: kept with a change;
 # noted: kept as it is, but worth a look.
 Action: TypeAlias = Literal["refused", "dropped", "repaired", "noted"]
@@ -85,7 +87,7 @@ class AnnotationReport:
 
     def write(self, path: str | Path) -> None:
         """Writes all findings as a CSV file with columns action, kind, where, detail."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with named_errors(path), Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(Finding._fields)
             writer.writerows(self.findings)

@@ -76,6 +76,7 @@ def check_dataset(
     from maskrcnn_lib.data.annotation_report import AnnotationError
     from maskrcnn_lib.data.datasets import build_dataset
     from maskrcnn_lib.data.statistics import dataset_statistics
+    from maskrcnn_lib.utils.writing import named_errors
 
     target = Path(output)
     target.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,8 @@ def check_dataset(
             from PIL import Image
 
             check.files.append(target / "examples.png")
-            Image.fromarray(page).save(check.files[-1])
+            with named_errors(check.files[-1]):
+                Image.fromarray(page).save(check.files[-1])
     if check.report is not None:
         check.files.append(target / "annotations.csv")
         check.report.write(check.files[-1])

@@ -7,7 +7,6 @@ files), yolo (data.yaml or its directory), cityscapes (directory with leftImg8bi
 import argparse
 import inspect
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +39,7 @@ def convert(
     """
     from dataclasses import replace
 
+    from maskrcnn_lib.checkpoint.native import write_atomically
     from maskrcnn_lib.data.annotations import validate_coco
 
     target = Path(output)
@@ -54,10 +54,7 @@ def convert(
     valid = validate_coco(converted.content, report, converted.image_root)
     objects = [a for image in valid.images for a in valid.annotations.get(image["id"], [])]
     content = {"images": valid.images, "annotations": objects, "categories": valid.categories}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f"{target.name}.tmp.{os.getpid()}")
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(target)
+    write_atomically(target, json.dumps(content))
     return replace(converted, content=content), report
 
 
