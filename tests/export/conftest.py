@@ -40,7 +40,7 @@ NARROW = {
 
 
 # Standard deviations of last layers' weights, and of those that find the offsets of deformations.
-SPREAD = {"cls_logits": 0.3, "cls_score": 0.3, "mask_fcn_logits": 0.3, "fc_logits": 0.1}
+SPREAD = {"cls_logits": 0.3, "cls_score": 0.3, "mask_fcn_logits": 0.3, "fc_logits": 0.01}
 SPREAD |= {"bbox_pred": 0.05, "kps_score_lowres": 0.1, "fc_mask_iou": 0.1, "offset": 0.02}
 # A model that learns four photos in a minute or two.
 BRIEFLY = {
