@@ -3,9 +3,7 @@
 import pytest
 
 from maskrcnn_lib.export.agreement import compare, open_file
-from maskrcnn_lib.export.description import describe
-from maskrcnn_lib.export.files import write_onnx, write_pt2
-from maskrcnn_lib.export.graph import record
+from maskrcnn_lib.export.files import FORMATS, export_detector
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -24,7 +22,6 @@ FAMILIES = {
     "cascade": ("mmdet/cascade-mask-rcnn_r50_fpn_1x_coco", {}),
     "mask_scoring": ("mmdet/ms-rcnn_r50-caffe_fpn_1x_coco", SMALL),
     "point_rend": ("mmdet/point-rend_r50-caffe_fpn_ms-1x_coco", SMALL),
-    "keypoint": ("e2e_keypoint_rcnn_R_50_FPN_1x", SMALL | {"MODEL.ROI_BOX_HEAD.NUM_CLASSES": 2}),
     "retinanet": ("torchvision/retinanet_resnet50_fpn", {"MODEL.RETINANET.NUM_CLASSES": 4}),
     "yolof": ("mmdet/yolof_r50-c5_8xb8-1x_coco", SMALL | {"MODEL.YOLOF.NUM_CLASSES": 4}),
     "deformable": ("dcn/e2e_mask_rcnn_mdconv_R_50_FPN_1x", SMALL),
@@ -39,11 +36,9 @@ FAMILIES = {
 def test_files_find_the_same(family, narrow_detector, photo, tmp_path):
     config, keys = FAMILIES[family]
     detector = narrow_detector(config, **keys)
-    program, description = record(detector), describe(detector)
     images = [photo("chelsea"), photo("astronaut").transpose(1, 0, 2)[:, :300]]
-    for write, name in ((write_onnx, "model.onnx"), (write_pt2, "model.pt2")):
-        write(program, description, tmp_path / name)
-        run = open_file(tmp_path / name)
+    for kind in FORMATS:
+        run = open_file(export_detector(detector, tmp_path / f"model.{kind}", kind=kind))
         results = [compare(detector, run, image) for image in images]
-        assert all(result.good for result in results), (name, list(map(str, results)))
+        assert all(result.good for result in results), (kind, list(map(str, results)))
         assert all(result.counts[0] >= 2 for result in results)
