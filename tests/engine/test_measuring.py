@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from maskrcnn_lib.engine.measuring import measure_dataset
-from maskrcnn_lib.engine.testing import run_on_dataset
+from maskrcnn_lib.engine.testing import batches_of, run_on_dataset
 from maskrcnn_lib.structures.bounding_box import BoxList
 
 SCRIPT = Path(__file__).with_name("shared_evaluation.py")
@@ -152,3 +152,8 @@ def test_pillow_images_are_read(shared):
 
     results = run_on_dataset(shared.FakeDetector(), FromPillow(), [-1, 1, 2], progress=False)
     assert len(results.by_kind["bbox"]) == 6
+
+
+def test_a_batch_of_no_images_is_refused():
+    with pytest.raises(ValueError, match="at least 1, but is -1"):
+        batches_of(range(3), -1)

@@ -230,6 +230,8 @@ def test_an_entry_of_the_list_lights_its_outline_for_the_keyboard_too(look, repo
     page.locator("#viewer-list li").first.focus()
     assert page.locator("#viewer-picture g.lit").count() == 1
     assert page.locator("#viewer-picture g.dim").count() > 0
+    page.locator("#viewer-list li").last.hover()  # the pointer takes over, nothing stays lit
+    assert page.locator("#viewer-picture g.lit").count() == 1
 
 
 def test_paper_gets_all_charts_and_a_light_scheme(look, report_file):

@@ -72,6 +72,7 @@ def test_a_batch_of_no_images_is_refused(few_photos, tmp_path, capsys):
     annotations, images, _ = few_photos
     output = tmp_path / "proposals.npz"
     data = ["--json", str(annotations), "--images", str(images), "--output", str(output)]
-    assert main(["proposals", *MODEL, *data, "--batch-size", "-1", *SMALL]) == 1
-    assert "batch size must be at least 1, but is -1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["proposals", *MODEL, *data, "--batch-size", "-1", *SMALL])
+    assert "--batch-size: -1 is not at least 1" in capsys.readouterr().err
     assert not output.exists()

@@ -27,8 +27,10 @@ function fillViewer() {
   byId("whole").hidden = true;
   const everything = [...parts.objects, ...parts.found].filter(Boolean);
   const light = (part) => {
-    part.classList.add("lit");
-    for (const other of everything) other.classList.toggle("dim", other !== part);
+    for (const other of everything) {
+      other.classList.toggle("lit", other === part);
+      other.classList.toggle("dim", other !== part);
+    }
   };
   const unlight = () => {
     for (const other of everything) other.classList.remove("dim", "lit");
