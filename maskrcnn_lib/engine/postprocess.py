@@ -1,5 +1,7 @@
 """From detections on the resized image to detections on the original one."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -51,9 +53,19 @@ def scale_boxes(
     if old_size == new_size:
         return boxes
     ratio_x, ratio_y = (new / old for new, old in zip(new_size, old_size, strict=True))
-    offset = boxes.new_tensor([0.0, 0.0, end_offset, end_offset])
     ratios = boxes.new_tensor([ratio_x, ratio_y, ratio_x, ratio_y])
-    return (boxes + offset) * ratios - offset
+    return rescale(boxes, ratios, (0.0, 0.0, end_offset, end_offset))
+
+
+def rescale(coordinates: Tensor, ratios: Tensor, offsets: Sequence[float]) -> Tensor:
+    """Coordinates (..., C) of an image when its size is multiplied.
+
+    Args:
+        ratios: (C,) new size over old size along the axis of each coordinate.
+        offsets: C numbers, how far behind the coordinate lies the place that is scaled.
+    """
+    offset = coordinates.new_tensor(offsets)
+    return (coordinates + offset) * ratios - offset
 
 
 def keep_confident(detections: BoxList, threshold: float) -> BoxList:

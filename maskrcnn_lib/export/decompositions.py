@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from maskrcnn_lib.export.dense_decompositions import deform_conv2d, embedding_bag, heat_map_peaks
 from maskrcnn_lib.layers.multilevel_roi_align import pyramid_levels
+from maskrcnn_lib.modeling.box_coder import extend_boxes
 
 OURS = "maskrcnn::"  # namespace of the operators
 
@@ -93,7 +94,7 @@ def multilevel_roi_align(
     """
     pool = torch.ops.torchvision.roi_align
     size = height, width, sampling_ratio, aligned
-    boxes = torch.cat((rois[:, :3], rois[:, 3:] + box_end_offset), dim=1)
+    boxes = extend_boxes(rois, box_end_offset)
     if len(features) == 1:
         return pool(features[0], boxes, scales[0], *size)
     levels = pyramid_levels(rois, scales, canonical_size, canonical_level)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from maskrcnn_lib.config.dialects import Dialect
 from maskrcnn_lib.data.transforms import ImageTransform
 from maskrcnn_lib.engine.detector import Detector
+from maskrcnn_lib.engine.postprocess import rescale
 from maskrcnn_lib.export.refusals import check_exportable
 
 INPUTS = ("image", "original_size")
@@ -85,7 +86,7 @@ class ExportableDetector(nn.Module):
         original_height, original_width = original_size.float().unbind()
         ratios = torch.stack((original_width / width, original_height / height))
         outputs = {
-            "boxes": _rescale(found.boxes[0], ratios.repeat(2), (0, 0, end, end)),
+            "boxes": rescale(found.boxes[0], ratios.repeat(2), (0, 0, end, end)),
             "scores": found.scores[0],
             "labels": found.labels[0],
         }
@@ -95,7 +96,7 @@ class ExportableDetector(nn.Module):
             outputs["mask_scores"] = found.mask_scores[0]
         if found.keypoints is not None:
             places, logits = found.keypoints[0].split((2, 1), dim=2)
-            places = _rescale(places, ratios, (end / 2, end / 2)) - self.dialect.keypoint_offset
+            places = rescale(places, ratios, (end / 2, end / 2)) - self.dialect.keypoint_offset
             outputs["keypoints"] = torch.cat((places, logits), dim=2)
         return outputs
 
@@ -103,12 +104,6 @@ class ExportableDetector(nn.Module):
         """(3, H, W) -> (1, 3, H', W'), zeros below and on the right."""
         below, right = (-side % self.size_divisible for side in image.shape[1:])
         return F.pad(image[None], (0, right, 0, below))
-
-
-def _rescale(values: Tensor, ratios: Tensor, offset: Sequence[float]) -> Tensor:
-    """Coordinates in another size of the image, as ``engine.postprocess`` has them."""
-    offset = values.new_tensor(offset)
-    return (values + offset) * ratios - offset
 
 
 def record(detector: Detector) -> ExportedProgram:

@@ -8,6 +8,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from maskrcnn_lib.tools.argument_types import count
+from maskrcnn_lib.tools.model_options import add_model_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,12 +19,7 @@ _SIZE = (480, 640)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="files that make the batch")
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
-    )
-    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
-    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    add_model_arguments(parser)
     parser.add_argument(
         "--size",
         nargs=2,

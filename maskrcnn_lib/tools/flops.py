@@ -6,17 +6,14 @@ Needs neither weights nor data.
 import argparse
 
 from maskrcnn_lib.tools.argument_types import count
+from maskrcnn_lib.tools.model_options import add_architecture_arguments
 
 _SIZE = (800, 1344)  # what most images of COCO become under its usual settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
-    )
-    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
+    add_architecture_arguments(parser, required=True)
     parser.add_argument(
         "--size",
         nargs=2,

@@ -8,14 +8,27 @@ from typing import Any
 from maskrcnn_lib.tools.argument_types import probability
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--model``, ``--config-file``, ``--weights`` and ``--confidence`` to ``parser``."""
-    model = parser.add_mutually_exclusive_group()
+def add_architecture_arguments(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Adds ``--model`` and ``--config-file`` to ``parser``, of which one can be given.
+
+    Args:
+        required: one of them must be given.
+    """
+    model = parser.add_mutually_exclusive_group(required=required)
     model.add_argument(
         "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
     )
     model.add_argument("--config-file", metavar="F", help="YAML config file or name")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Adds ``--weights`` to the arguments of ``add_architecture_arguments``."""
+    add_architecture_arguments(parser, required=required)
     parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+
+
+def add_confidence_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--confidence``, for :func:`least_score`."""
     parser.add_argument(
         "--confidence",
         "--threshold",

@@ -14,6 +14,7 @@ import numpy as np
 
 from maskrcnn_lib.tools.interruption import uninterrupted
 from maskrcnn_lib.tools.model_options import (
+    add_confidence_argument,
     add_model_arguments,
     least_score,
     published_model,
@@ -295,6 +296,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE|DIR|GLOB", help="files, directories, glob patterns"
     )
     add_model_arguments(parser)
+    add_confidence_argument(parser)
     parser.add_argument("--output", metavar="DIR", default="output", help="default: output")
     parser.add_argument(
         "--format",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn_lib.tools.argument_types import count
+from maskrcnn_lib.tools.model_options import add_model_arguments
 
 if TYPE_CHECKING:
     from maskrcnn_lib.data.proposals import Regions
@@ -90,10 +91,7 @@ def _propose(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", metavar="NAME", help="published model, see MODEL_ZOO.md")
-    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
-    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    add_model_arguments(parser, required=True)
     parser.add_argument("--json", metavar="J", required=True, help="COCO annotation file")
     parser.add_argument("--images", metavar="DIR", required=True, help="directory of its images")
     parser.add_argument("--output", metavar="F", required=True, help="file to write: .npz or .json")

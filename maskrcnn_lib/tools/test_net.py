@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn_lib.tools.argument_types import count
+from maskrcnn_lib.tools.model_options import add_model_arguments
 
 if TYPE_CHECKING:
     from maskrcnn_lib.engine.inference import Detector
@@ -229,12 +230,7 @@ def _datasets(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--model", metavar="NAME", help="published model; `maskrcnn models` lists them"
-    )
-    model.add_argument("--config-file", metavar="F", help="YAML config file or name")
-    parser.add_argument("--weights", metavar="W", help="path, catalog name or URL")
+    add_model_arguments(parser, required=True)
     parser.add_argument(
         "--test-json", metavar="J", help="COCO annotation file; default: DATASETS.TEST"
     )

@@ -13,6 +13,7 @@ import numpy as np
 from maskrcnn_lib.tools.argument_types import count
 from maskrcnn_lib.tools.interruption import uninterrupted
 from maskrcnn_lib.tools.model_options import (
+    add_confidence_argument,
     add_model_arguments,
     least_score,
     published_model,
@@ -127,6 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``; KEY VALUE pairs arrive as ``args.opts``."""
     parser.add_argument("source", metavar="IN", help="video file, directory or camera number")
     add_model_arguments(parser)
+    add_confidence_argument(parser)
     parser.add_argument(
         "--output", metavar="FILE", default="result.mp4", help="default: result.mp4"
     )

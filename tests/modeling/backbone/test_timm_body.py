@@ -13,18 +13,10 @@ from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.modeling.backbone import build_backbone
 from maskrcnn_lib.modeling.backbone.timm_body import TimmBody, make_timm_body
 
+from .library_bodies import assert_maps_agree, randomised
+
 timm = pytest.importorskip("timm")
 STRIDES = (4, 8, 16, 32)
-
-
-def randomised(model):
-    """The model with batch norms that do something."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-    return model.eval()
 
 
 def config(body, *overrides):
@@ -72,14 +64,7 @@ def test_maps_are_those_of_timms_own_extractor(tmp_path, name, norm, arguments):
     images = torch.randn(2, 3, 96, 160)  # not the size that it was made for
     with torch.inference_mode():
         maps, expected = body(images), peer(images)[-4:]
-    for found, theirs, stride, channels in zip(
-        maps, expected, STRIDES, body.out_channels, strict=True
-    ):
-        if theirs.shape[1] != channels:
-            theirs = theirs.permute(0, 3, 1, 2)
-        assert found.shape == (2, channels, 96 // stride, 160 // stride)
-        # A frozen norm multiplies and adds where the other subtracts first.
-        torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
+    assert_maps_agree(maps, expected, STRIDES, body.out_channels)
 
 
 def test_frozen_stages_and_norms_stay_as_they_are():

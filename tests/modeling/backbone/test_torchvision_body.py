@@ -10,22 +10,14 @@ from maskrcnn_lib.config.pixels import pixel_statistics
 from maskrcnn_lib.modeling.backbone import build_backbone
 from maskrcnn_lib.modeling.backbone.torchvision_body import TorchvisionBody, make_torchvision_body
 
+from .library_bodies import assert_maps_agree, randomised
+
 STRIDES = (4, 8, 16, 32)
 MOBILENET = ["features.3", "features.6", "features.12", "features.16"]
 
 
 def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
-
-
-def randomised(model):
-    """The model with batch norms that do something."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-    return model.eval()
 
 
 @pytest.mark.parametrize(
@@ -54,14 +46,7 @@ def test_maps_are_those_of_torchvisions_own_extractor(tmp_path, name, norm, laye
     images = torch.randn(2, 3, 96, 160)
     with torch.inference_mode():
         maps, expected = body(images), peer(images).values()
-    for found, theirs, stride, channels in zip(
-        maps, expected, STRIDES, body.out_channels, strict=True
-    ):
-        if theirs.shape[1] != channels:
-            theirs = theirs.permute(0, 3, 1, 2)
-        assert found.shape == (2, channels, 96 // stride, 160 // stride)
-        # A frozen norm multiplies and adds where the other subtracts first.
-        torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
+    assert_maps_agree(maps, expected, STRIDES, body.out_channels)
 
 
 def test_maps_of_a_transformer_have_channels_first():
